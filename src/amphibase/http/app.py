@@ -18,12 +18,13 @@ from amphibase.http.dependencies import (
     TOKEN_PATH,
     bearer,
     changes_of,
-    messages_of,
-    presence_of,
     repository_of,
     supabase_of,
+    topic_feed_of,
 )
+from amphibase.http.messages import MessageFeed
 from amphibase.http.middleware import RequestMiddleware
+from amphibase.http.presence import PresenceFeed
 from amphibase.http.reachable import require_reachable
 from amphibase.http.routes import built_in
 from amphibase.models import User, keeps_changes
@@ -316,7 +317,7 @@ class Amphibase:
         The parameters of the topic are those of the route's path. It is the same object for the
         same topic.
         """
-        return self._messages.setdefault(topic, Depends(messages_of(topic)))
+        return self._messages.setdefault(topic, Depends(topic_feed_of(MessageFeed, topic)))
 
     def presence(self, topic: "Topic") -> Depends:
         """Return a dependency that gives a request the presence of a topic, to be seen there and to
@@ -327,7 +328,7 @@ class Amphibase:
         The parameters of the topic are those of the route's path. It is the same object for the
         same topic.
         """
-        return self._presence.setdefault(topic, Depends(presence_of(topic)))
+        return self._presence.setdefault(topic, Depends(topic_feed_of(PresenceFeed, topic)))
 
     def supabase(self, caller: "Caller | None" = None) -> Depends:
         """Return a dependency that gives a request the official Supabase client, as one caller.

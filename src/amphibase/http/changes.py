@@ -1,7 +1,7 @@
 """The changes of a model's rows for one request."""
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import Generic
 
@@ -21,7 +21,12 @@ from amphibase.backend import (
     Removed,
     Where,
 )
-from amphibase.http.event_stream import EventStreamResponse, StreamEvent, serve_events
+from amphibase.http.event_stream import (
+    EventFeed,
+    EventStreamResponse,
+    StreamEvent,
+    serve_events,
+)
 from amphibase.http.row_serializer import RowSerializer, serializer_of
 from amphibase.http.streams import StreamLimiter
 from amphibase.records.listing import read_filters
@@ -31,7 +36,7 @@ OWN_PARAMETERS = ("after", "access_token")
 """Of the query string; all others are filters."""
 
 
-class ChangeFeed(Generic[Model]):
+class ChangeFeed(EventFeed[ChangeEvent[Model]], Generic[Model]):
     """The changes of a model's rows, as the sender of one request may see them.
 
     They go on after the header `Last-Event-ID`, which browsers send when they open a stream again,
@@ -46,11 +51,8 @@ class ChangeFeed(Generic[Model]):
         backend: Backend,
         limiter: StreamLimiter,
     ) -> None:
+        super().__init__(connection, caller, backend, limiter)
         self.model = model
-        self.caller = caller
-        self.backend = backend
-        self._connection = connection
-        self._limiter = limiter
 
     def open(self, *where: Where) -> AbstractAsyncContextManager[Changes[Model]]:
         """Open the changes of the rows that match, whatever the query string filters by."""
@@ -67,14 +69,6 @@ class ChangeFeed(Generic[Model]):
         parameters = self._connection.query_params.multi_items()
         own = [(name, text) for name, text in parameters if name not in OWN_PARAMETERS]
         return read_filters(self.model, own)
-
-    def slot(self) -> AbstractContextManager[None]:
-        """Take one of the places that the caller has for streams.
-
-        Raises:
-            TooManyRequests: they have too many open.
-        """
-        return self._limiter.slot_of(self._connection, self.caller)
 
     def response(self, *where: Where) -> Response:
         """Return a response of server-sent events.

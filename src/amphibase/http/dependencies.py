@@ -6,7 +6,7 @@ signatures, of WebSocket routes too.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import Depends, Request, WebSocket
 from fastapi.security import OAuth2PasswordBearer
@@ -32,8 +32,7 @@ from amphibase.errors import (
     UserBanned,
 )
 from amphibase.http.changes import ChangeFeed
-from amphibase.http.messages import MessageFeed
-from amphibase.http.presence import PresenceFeed
+from amphibase.http.topic_feed import TopicFeed
 from amphibase.models import User
 
 if TYPE_CHECKING:
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
 
 MAX_USER_AGENT_CHARACTERS = 512
 READING_METHODS = ("GET", "HEAD", "OPTIONS")
+
+TopicFeedKind = TypeVar("TopicFeedKind", bound=TopicFeed[Any])
 
 TOKEN_PATH = "auth/token"
 bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_PATH, auto_error=False)
@@ -184,30 +185,17 @@ def changes_of(
     return changes
 
 
-def messages_of(
-    topic: Topic,
-) -> Callable[[HTTPConnection, Caller], Awaitable[MessageFeed]]:
-    """Return the function behind `Amphibase.messages(topic)`."""
+def topic_feed_of(
+    kind: type[TopicFeedKind], topic: Topic
+) -> Callable[[HTTPConnection, Caller], Awaitable[TopicFeedKind]]:
+    """Return the function behind `Amphibase.messages(topic)` and `Amphibase.presence(topic)`."""
 
-    async def messages(connection: HTTPConnection, caller: CurrentCaller) -> MessageFeed:
+    async def feed(connection: HTTPConnection, caller: CurrentCaller) -> TopicFeedKind:
         address = _address(topic, connection)
         state = await _state_for(connection, caller)
-        return MessageFeed(address, connection, caller, state.backend, state.streams)
+        return kind(address, connection, caller, state.backend, state.streams)
 
-    return messages
-
-
-def presence_of(
-    topic: Topic,
-) -> Callable[[HTTPConnection, Caller], Awaitable[PresenceFeed]]:
-    """Return the function behind `Amphibase.presence(topic)`."""
-
-    async def presence(connection: HTTPConnection, caller: CurrentCaller) -> PresenceFeed:
-        address = _address(topic, connection)
-        state = await _state_for(connection, caller)
-        return PresenceFeed(address, connection, caller, state.backend, state.streams)
-
-    return presence
+    return feed
 
 
 def _address(topic: Topic, connection: HTTPConnection) -> TopicAddress:

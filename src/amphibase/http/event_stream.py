@@ -3,20 +3,21 @@
 import asyncio
 import contextlib
 import json
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fastapi import WebSocket
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from amphibase.backend import Backend, Caller
 from amphibase.errors import AmphibaseError, Retryable
-from amphibase.http.streams import RETRY_SECONDS, Batches, batches, first_of
+from amphibase.http.streams import RETRY_SECONDS, Batches, StreamLimiter, batches, first_of
 from amphibase.redaction import redacted_logger
 
 SEND_SECONDS = 30
@@ -37,7 +38,6 @@ POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1008, 1012, 1013
 logger = redacted_logger("amphibase.streams")
 
 Item = TypeVar("Item")
-Item_contra = TypeVar("Item_contra", contravariant=True)
 Stream = TypeVar("Stream", bound=Batches[Any])
 
 
@@ -55,22 +55,39 @@ class StreamEvent:
     cursor: str | None = None
 
 
-class EventFeed(Protocol[Item_contra]):
-    """The stream of one request: whose it is, and the form of its events."""
+class EventFeed(Generic[Item]):
+    """The stream of one request: whose it is, and the form of its events.
 
-    @property
-    def caller(self) -> Caller: ...
+    Attributes:
+        caller: the sender of the request.
+    """
 
-    @property
-    def backend(self) -> Backend: ...
+    def __init__(
+        self,
+        connection: HTTPConnection,
+        caller: Caller,
+        backend: Backend,
+        limiter: StreamLimiter,
+    ) -> None:
+        self.caller = caller
+        self.backend = backend
+        self._connection = connection
+        self._limiter = limiter
 
     def slot(self) -> AbstractContextManager[None]:
-        """Take one of the places that the caller has for streams. Raises TooManyRequests."""
+        """Take one of the places that the caller has for streams.
+
+        Raises:
+            TooManyRequests: they have too many open, or all together have.
+        """
+        return self._limiter.slot_of(self._connection, self.caller)
 
     def cursor(self, stream: Any) -> str | None:
         """Return where a stream is; None for one that does not go on later."""
+        return None
 
-    def event(self, item: Item_contra) -> StreamEvent:
+    @abstractmethod
+    def event(self, item: Item) -> StreamEvent:
         """Return the event of an item."""
 
 

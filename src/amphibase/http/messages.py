@@ -12,7 +12,7 @@ from amphibase.http.event_stream import EventStreamResponse, StreamEvent, serve_
 from amphibase.http.topic_feed import TopicFeed
 
 
-class MessageFeed(TopicFeed):
+class MessageFeed(TopicFeed[Message]):
     """The messages of a topic as the sender of one request may use them."""
 
     async def publish(self, payload: Any) -> None:
@@ -39,9 +39,6 @@ class MessageFeed(TopicFeed):
             TooManyRequests, Forbidden, NotSupported, Unavailable: the handshake is denied.
         """
         await serve_events(websocket, self, self.open())
-
-    def cursor(self, stream: Messages) -> None:
-        """Return None: what was missed does not come later."""
 
     def event(self, item: Message) -> StreamEvent:
         """Return a message as the event `message`."""

@@ -27,7 +27,7 @@ FRAME_SECONDS = 0.1
 """A client is read that often at most, since each of its frames is written and sent to all."""
 
 
-class PresenceFeed(TopicFeed):
+class PresenceFeed(TopicFeed[PresenceEvent]):
     """The presence of a topic as the sender of one request may use it."""
 
     @asynccontextmanager
@@ -66,9 +66,6 @@ class PresenceFeed(TopicFeed):
         """
         receive = _receive if payload is None else None
         await serve_events(websocket, self, self.open(payload), receive)
-
-    def cursor(self, stream: Presences) -> None:
-        """Return None: whoever comes back gets the state anew."""
 
     def event(self, item: PresenceEvent) -> StreamEvent:
         """Return an event as `sync`, `join`, `update` or `leave`."""
