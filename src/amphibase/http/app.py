@@ -9,29 +9,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
 from pydantic import BaseModel
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Lifespan
 
 from amphibase.errors import ConfigurationError
-from amphibase.http import problems
 from amphibase.http.dependencies import (
-    TOKEN_PATH,
-    bearer,
     changes_of,
     repository_of,
     supabase_of,
     topic_feed_of,
 )
 from amphibase.http.messages import MessageFeed
-from amphibase.http.middleware import RequestMiddleware
+from amphibase.http.mounting import mount
 from amphibase.http.presence import PresenceFeed
-from amphibase.http.reachable import require_reachable
-from amphibase.http.routes import built_in
 from amphibase.models import User, keeps_changes
 from amphibase.records.adoption import adopt
 from amphibase.records.change_stream import require_log
 from amphibase.records.derived import create_schema, read_model, update_schema
-from amphibase.redaction import redact_logs
 from amphibase.services.hooks import (
     AfterSignUp,
     BeforeSignUp,
@@ -172,49 +164,9 @@ class Amphibase:
             if not re.fullmatch(ROUTES_PREFIX, prefix):
                 raise ConfigurationError(f"prefix: {prefix!r} is not a path such as /api")
             self.settings = self.settings.model_copy(update={"routes_prefix": prefix})
-        app.state.amphibase = self
-        redact_logs()  # also where `uvicorn main:app` serves it
-        problems.install(app)
-        chosen = {"/auth": auth, "/users": users, "/files": files}
-        for router in built_in(self.user):
-            if chosen.get(router.prefix, True):
-                router.include_in(app, self.settings.routes_prefix)
-        self._locate_tokens(app)
-        # Added innermost first: a web page may read an error response too, so CORS comes after.
-        app.add_middleware(RequestMiddleware, body_seconds=self.settings.body_timeout)
-        if self.settings.cors_origins:
-            from amphibase.http.routes.files import EXPOSED_HEADERS
-
-            app.add_middleware(
-                CORSMiddleware,
-                allow_origins=self.settings.cors_origins,
-                allow_methods=["*"],
-                allow_headers=["*"],
-                expose_headers=["X-Request-ID", "Retry-After", *EXPOSED_HEADERS],
-            )
-        if self.settings.trusted_proxies:
-            from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-
-            app.add_middleware(
-                ProxyHeadersMiddleware, trusted_hosts=list(self.settings.trusted_proxies)
-            )
-        app.router.lifespan_context = self._around(app.router.lifespan_context)
+        parts = {"/auth": auth, "/users": users, "/files": files}
+        mount(self, app, omitted=[path for path, is_added in parts.items() if not is_added])
         return app
-
-    def _locate_tokens(self, app: FastAPI) -> None:
-        """Let the Authorize button of the documentation find `/auth/token` below the prefix."""
-        make_openapi, prefix = app.openapi, self.settings.routes_prefix.lstrip("/")
-
-        def openapi() -> dict[str, Any]:
-            schema = make_openapi()
-            schemes = schema.get("components", {}).get("securitySchemes", {})
-            password = schemes.get(bearer.scheme_name, {}).get("flows", {}).get("password")
-            if password is not None:
-                password["tokenUrl"] = f"{prefix}/{TOKEN_PATH}"
-            return schema
-
-        if prefix:
-            app.openapi = openapi  # type: ignore[method-assign]
 
     def before_sign_up(self, function: BeforeSignUpHook) -> BeforeSignUpHook:
         """Register a function that decides on sign-ups, as a decorator.
@@ -415,14 +367,3 @@ class Amphibase:
                 yield self._state
             finally:
                 self._state = None
-
-    def _around(self, inner: Lifespan[Any]) -> Lifespan[Any]:
-        @contextlib.asynccontextmanager
-        async def lifespan(app: Any) -> AsyncIterator[Any]:
-            require_reachable(app)
-            for router in built_in(self.user):
-                assert router.routes  # built now, so that no request waits for them
-            async with self.started(), inner(app) as state:
-                yield state
-
-        return lifespan
