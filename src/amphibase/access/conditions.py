@@ -3,7 +3,7 @@
 A backend makes of them a predicate, the text of a policy, or an explanation.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,6 +184,33 @@ def implies(first: Condition, second: Condition) -> bool:
         case IsOwner(or_anonymous=False), IsOwner():
             return first.column is second.column
     return False
+
+
+def conjuncts(condition: Condition) -> tuple[Condition, ...]:
+    """Return the conditions that all have to hold for one to hold: itself, if it has no parts."""
+    return condition.parts if isinstance(condition, AllOf) else (condition,)
+
+
+def leaves(condition: Condition) -> Iterator[Condition]:
+    """Yield the conditions of which one is made by "and" and "or": itself, if it has no parts."""
+    if isinstance(condition, AnyOf | AllOf):
+        for part in condition.parts:
+            yield from leaves(part)
+    else:
+        yield condition
+
+
+def walk(condition: Condition) -> Iterator[Condition]:
+    """Yield the leaves of a condition, each followed by those of what it requires of other rows."""
+    for leaf in leaves(condition):
+        yield leaf
+        match leaf:
+            case HasRelated(condition=related):
+                yield from walk(related)
+            case Matches(subqueries=subqueries):
+                for subquery in subqueries:
+                    for _, readable in subquery.conditions:
+                        yield from walk(readable)
 
 
 def _flat(kind: type[AnyOf | AllOf], conditions: Iterable[Condition]) -> list[Condition]:

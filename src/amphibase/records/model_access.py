@@ -13,7 +13,6 @@ from sqlalchemy.sql.visitors import iterate
 
 from amphibase.access import Access, CallerRule, Operation, Rule, Scope, Who, declaration_of
 from amphibase.access.conditions import (
-    AllOf,
     Always,
     Condition,
     HasRelated,
@@ -28,6 +27,7 @@ from amphibase.access.conditions import (
     Subquery,
     all_of,
     any_of,
+    conjuncts,
     implies,
 )
 from amphibase.access.rules import (
@@ -43,7 +43,7 @@ from amphibase.models import SoftDelete
 from amphibase.records.adoption import adopted, mappers_by_table
 from amphibase.records.column_access import column_access
 from amphibase.records.joins import equal_columns
-from amphibase.records.predicates import columns_read
+from amphibase.records.predicates import row_columns_read
 from amphibase.records.rule_expressions import expression_of, scope_condition, tables_of
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -293,10 +293,10 @@ class _Binding:
             return condition
         there = [far for _, far in relationship.local_remote_pairs or ()]
         # The related table's own policy for SELECT reads what it needs.
-        known = _parts_of(related.read())
-        for part in _parts_of(condition):
+        known = conjuncts(related.read())
+        for part in conjuncts(condition):
             if part not in known:
-                there += columns_read(part)
+                there += row_columns_read(part)
         _check_readable(there, f"{self.model.__name__}: {operation}={rule}")
         return HasRelated(relationship, relationship.mapper, all_of(related.alive(), condition))
 
@@ -333,10 +333,6 @@ class _Binding:
 def _type_name(column: Column[Any]) -> str:
     name = column.type.compile(_DIALECT).partition("(")[0]
     return _SAME_TYPES.get(name, name)
-
-
-def _parts_of(condition: Condition) -> tuple[Condition, ...]:
-    return condition.parts if isinstance(condition, AllOf) else (condition,)
 
 
 def _check_readable(columns: Iterable[Any], where: str) -> None:

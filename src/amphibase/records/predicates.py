@@ -42,6 +42,8 @@ from amphibase.access.conditions import (
     Subquery,
     all_of,
     any_of,
+    leaves,
+    walk,
 )
 from amphibase.backend import Caller
 from amphibase.records.joins import equal_columns
@@ -102,43 +104,34 @@ def fold(condition: Condition, caller: Caller, *, is_own: bool | None = None) ->
     return condition
 
 
-def columns_read(condition: Condition) -> Iterator[Column[Any]]:
+def row_columns_read(condition: Condition) -> Iterator[Column[Any]]:
     """Yield the columns of the row that a condition reads."""
-    match condition:
-        case AnyOf(parts) | AllOf(parts):
-            for part in parts:
-                yield from columns_read(part)
-        case IsOwner(column) | IsAlive(column) | InScope(column):
-            yield column
-        case HasRelated(relationship):
-            here, _ = equal_columns(relationship.primaryjoin, relationship)
-            yield from here
-        case Matches(expression, subqueries):
-            others = {table.fullname for each in subqueries for table, _ in each.conditions}
-            for element in visitors.iterate(expression):
-                if isinstance(element, Column) and _table_name(element) not in others:
-                    yield element
+    for leaf in leaves(condition):
+        match leaf:
+            case IsOwner(column) | IsAlive(column) | InScope(column):
+                yield column
+            case HasRelated(relationship):
+                here, _ = equal_columns(relationship.primaryjoin, relationship)
+                yield from here
+            case Matches(expression, subqueries):
+                others = {table.fullname for each in subqueries for table, _ in each.conditions}
+                for element in visitors.iterate(expression):
+                    if isinstance(element, Column) and _table_name(element) not in others:
+                        yield element
 
 
 def is_of_row(condition: Condition) -> bool:
     """Return whether a folded condition is about columns of the row and the caller's id alone."""
-    match condition:
-        case AnyOf(parts) | AllOf(parts):
-            return all(map(is_of_row, parts))
-    return isinstance(condition, Always | Never | IsOwner | IsAlive)
+    return all(isinstance(leaf, Always | Never | IsOwner | IsAlive) for leaf in leaves(condition))
 
 
 def values_read(condition: Condition) -> dict[str, CallerValue]:
     """Return the values of the caller that a condition reads, by their names."""
-    match condition:
-        case AnyOf(parts) | AllOf(parts):
-            return {name: value for part in parts for name, value in values_read(part).items()}
-        case HasRelated(condition=related):
-            return values_read(related)
-        case Matches(expression, subqueries):
-            inner = [each for subquery in subqueries for _, each in subquery.conditions]
-            return caller_values(expression) | values_read(AllOf(tuple(inner)))
-    return {}
+    values: dict[str, CallerValue] = {}
+    for part in walk(condition):
+        if isinstance(part, Matches):
+            values |= caller_values(part.expression)
+    return values
 
 
 class Predicates:

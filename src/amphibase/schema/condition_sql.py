@@ -29,6 +29,8 @@ from amphibase.access.conditions import (
     Never,
     ScopeQuery,
     Subquery,
+    conjuncts,
+    walk,
 )
 from amphibase.records.model_access import access_of
 from amphibase.schema.ddl import DIALECT, LINE_LENGTH, expression_sql, literal, quoted
@@ -132,10 +134,12 @@ def _related(condition: HasRelated, row: Row) -> str:
         f"{related.column(theirs)} = {row.column(ours, alone=False)}"
         for ours, theirs in condition.relationship.local_remote_pairs or ()
     ]
-    required = [_part(part, related) for part in _parts(condition.condition)]
+    required = [_part(part, related) for part in conjuncts(condition.condition)]
     if not row.for_owner:
         # The related table's own policy for SELECT holds there without being written.
-        known = {_part(part, related) for part in _parts(access_of(condition.mapper.class_).read)}
+        known = {
+            _part(part, related) for part in conjuncts(access_of(condition.mapper.class_).read)
+        }
         required = [sql for sql in required if sql not in known]
     conditions += required
     lines = [f"SELECT FROM {source}", "WHERE " + "\n    AND ".join(map(_indented, conditions))]
@@ -143,10 +147,6 @@ def _related(condition: HasRelated, row: Row) -> str:
     if len(line) <= LINE_LENGTH and "\n" not in line:
         return line
     return "EXISTS (\n    " + "\n    ".join(map(_indented, lines)) + "\n)"
-
-
-def _parts(condition: Condition) -> tuple[Condition, ...]:
-    return condition.parts if isinstance(condition, AllOf) else (condition,)
 
 
 def _matches(condition: Matches, row: Row) -> str:
@@ -176,7 +176,7 @@ def _limited(subquery: Subquery, row: Row) -> Exists:
     select = query.element.with_only_columns(literal_column("1"), maintain_column_froms=True)
     for table, condition in subquery.conditions:
         other = Row(table, quoted(table.name), for_owner=row.for_owner)
-        for part in _parts(condition):
+        for part in conjuncts(condition):
             if row.for_owner or isinstance(part, IsAlive):
                 select = select.where(literal_column(_part(part, other)))
     return exists(select)
@@ -218,58 +218,35 @@ def _indented(sql: str) -> str:
 
 def columns_read(condition: Condition) -> Iterator[Column[Any]]:
     """Yield the columns that a condition reads, of the row's table and of others."""
-    match condition:
-        case AnyOf(parts) | AllOf(parts):
-            for part in parts:
-                yield from columns_read(part)
-        case IsOwner(column) | IsAlive(column):
-            yield column
-        case InScope(column, query):
-            yield from (column, query.column, query.user)
-            for expression in query.where:
+    for part in walk(condition):
+        match part:
+            case IsOwner(column) | IsAlive(column):
+                yield column
+            case InScope(column, query):
+                yield from (column, query.column, query.user)
+                for expression in query.where:
+                    yield from _columns_of(expression)
+            case HasRelated(relationship):
+                for pair in relationship.local_remote_pairs or ():
+                    yield from (column for column in pair if isinstance(column, Column))
+            case Matches(expression):
                 yield from _columns_of(expression)
-        case HasRelated(relationship, _, related):
-            for pair in relationship.local_remote_pairs or ():
-                yield from (column for column in pair if isinstance(column, Column))
-            yield from columns_read(related)
-        case Matches(expression, subqueries):
-            yield from _columns_of(expression)
-            for subquery in subqueries:
-                for _, readable in subquery.conditions:
-                    yield from columns_read(readable)
 
 
 def tables_read(condition: Condition) -> Iterator[Table]:
     """Yield the tables whose policies limit what a condition reads besides the row."""
-    match condition:
-        case AnyOf(parts) | AllOf(parts):
-            for part in parts:
-                yield from tables_read(part)
-        case HasRelated(relationship, _, related):
-            assert isinstance(relationship.target, Table)
-            yield relationship.target
-            yield from tables_read(related)
-        case Matches(_, subqueries):
-            for subquery in subqueries:
-                for table, readable in subquery.conditions:
-                    yield table
-                    yield from tables_read(readable)
+    for part in walk(condition):
+        match part:
+            case HasRelated(relationship):
+                assert isinstance(relationship.target, Table)
+                yield relationship.target
+            case Matches(_, subqueries):
+                yield from (table for each in subqueries for table, _ in each.conditions)
 
 
 def scope_queries(condition: Condition) -> Iterator[ScopeQuery]:
-    """Yield the scopes that a condition names."""
-    match condition:
-        case AnyOf(parts) | AllOf(parts):
-            for part in parts:
-                yield from scope_queries(part)
-        case InScope(_, query):
-            yield query
-        case HasRelated(condition=related):
-            yield from scope_queries(related)
-        case Matches(_, subqueries):
-            for subquery in subqueries:
-                for _, readable in subquery.conditions:
-                    yield from scope_queries(readable)
+    """Return the scopes that a condition names."""
+    return (part.query for part in walk(condition) if isinstance(part, InScope))
 
 
 def variables(condition: Condition) -> dict[str, str]:

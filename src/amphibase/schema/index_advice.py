@@ -9,8 +9,6 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 from amphibase.access.conditions import (
-    AllOf,
-    AnyOf,
     Condition,
     HasRelated,
     InScope,
@@ -18,6 +16,7 @@ from amphibase.access.conditions import (
     IsSignedIn,
     Never,
     implies,
+    leaves,
 )
 from amphibase.records.adoption import adopted
 from amphibase.schema.policies import TableRules, declared
@@ -58,20 +57,18 @@ def _advice(rules: TableRules) -> Iterator[str]:
 
 
 def _missing(condition: Condition) -> Iterator[str]:
-    match condition:
-        case AnyOf(parts) | AllOf(parts):
-            for part in parts:
-                yield from _missing(part)
-        case InScope(column, query):
-            yield from _without_index(column, "rows are found by a scope")
-            yield from _without_index(query.user, "the caller's memberships are found")
-        case IsOwner(column):
-            yield from _without_index(column, "rows are found by their owner")
-        case HasRelated(relationship, _, related):
-            for _, there in relationship.local_remote_pairs or ():
-                if isinstance(there, Column):
-                    yield from _without_index(there, f"{relationship} is found for each row")
-            yield from _missing(related)
+    for part in leaves(condition):
+        match part:
+            case InScope(column, query):
+                yield from _without_index(column, "rows are found by a scope")
+                yield from _without_index(query.user, "the caller's memberships are found")
+            case IsOwner(column):
+                yield from _without_index(column, "rows are found by their owner")
+            case HasRelated(relationship, _, related):
+                for _, there in relationship.local_remote_pairs or ():
+                    if isinstance(there, Column):
+                        yield from _without_index(there, f"{relationship} is found for each row")
+                yield from _missing(related)
 
 
 def _without_index(column: Column[Any], use: str) -> Iterator[str]:
@@ -83,7 +80,7 @@ def _without_index(column: Column[Any], use: str) -> Iterator[str]:
 def _slow(rules: TableRules) -> Iterator[str]:
     access = rules.access
     assert access is not None
-    if not any(isinstance(part, InScope) for part in _parts(access.read)):
+    if not any(isinstance(part, InScope) for part in leaves(access.read)):
         return
     for index in rules.source.indexes:
         names = [getattr(each, "name", "") for each in index.expressions]
@@ -140,7 +137,7 @@ def _narrowing(condition: Condition) -> list[Column[Any]]:
     if isinstance(condition, Never) or implies(IsSignedIn(), condition):
         return []
     columns: list[Column[Any]] = []
-    for part in _parts(condition):
+    for part in leaves(condition):
         match part:
             case InScope(column) | IsOwner(column):
                 columns.append(column)
@@ -148,14 +145,6 @@ def _narrowing(condition: Condition) -> list[Column[Any]]:
                 pairs: Iterable[Any] = relationship.local_remote_pairs or ()
                 columns += [here for here, _ in pairs]
     return columns
-
-
-def _parts(condition: Condition) -> Iterator[Condition]:
-    if isinstance(condition, AnyOf | AllOf):
-        for part in condition.parts:
-            yield from _parts(part)
-    else:
-        yield condition
 
 
 def _keys(table: Table) -> list[list[str]]:

@@ -23,7 +23,7 @@ from amphibase.errors import NotSupported
 from amphibase.records.access_policy import AccessPolicy
 from amphibase.records.defaults import is_left_to_database, python_default
 from amphibase.records.model_info import ABSENT
-from amphibase.records.predicates import RowColumns, columns_of, columns_read, own_columns
+from amphibase.records.predicates import RowColumns, columns_of, own_columns, row_columns_read
 from amphibase.records.values import Row
 from amphibase.schema.ddl import quoted
 from amphibase.sql.records.query_builder import QueryBuilder
@@ -106,7 +106,7 @@ def must_check_new(policy: AccessPolicy, changes: Iterable[Column[Any]]) -> bool
 
 
 def _names_read(condition: Condition) -> list[str]:
-    return sorted({column.name for column in columns_read(condition)})
+    return sorted({column.name for column in row_columns_read(condition)})
 
 
 def _selected(columns: Sequence[Column[Any]], row: Row) -> Select[Any]:

@@ -48,7 +48,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from amphibase.access.conditions import AllOf, Condition, InScope, ScopeQuery, all_of
+from amphibase.access.conditions import (
+    Condition,
+    InScope,
+    ScopeQuery,
+    all_of,
+    conjuncts,
+)
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.ordering import Ordering
 from amphibase.schema.generated_functions import SCHEMA
@@ -71,7 +77,7 @@ def scope_of(info: ModelInfo[Any], readable: Condition) -> InScope | None:
     """
     newest = [column.name for column in info.newest_first]
     indexes = [[column.name for column in index.columns] for index in info.table.indexes]
-    for part in readable.parts if isinstance(readable, AllOf) else (readable,):
+    for part in conjuncts(readable):
         if isinstance(part, InScope) and [part.column.name, *newest] in indexes:
             return part
     return None
@@ -79,8 +85,7 @@ def scope_of(info: ModelInfo[Any], readable: Condition) -> InScope | None:
 
 def without(scope: InScope, condition: Condition) -> Condition:
     """Return a condition without the scope, where that is known to hold."""
-    parts = condition.parts if isinstance(condition, AllOf) else (condition,)
-    return all_of(*(part for part in parts if part != scope))
+    return all_of(*(part for part in conjuncts(condition) if part != scope))
 
 
 def scope_function(query: ScopeQuery) -> Select[Any]:
