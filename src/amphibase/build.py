@@ -85,9 +85,13 @@ def _build_messages(settings: Settings, records: Backend) -> MessageHub | None:
             "MESSAGES_URL: Redis needs its client: pip install 'amphibase[redis]'"
         ) from None
     transport, presences = RedisMessages(url), RedisPresences(url)
-    hub = MessageHub(transport, presences, records, settings.max_queued_messages)
-    hub.close_with(transport.close, presences.close)
-    return hub
+    return MessageHub(
+        transport,
+        presences,
+        records,
+        settings.max_queued_messages,
+        closing=(transport.close, presences.close),
+    )
 
 
 @asynccontextmanager

@@ -74,7 +74,7 @@ class CombinedBackend:
         messages: MessagesPart | None = None,
     ) -> None:
         self._records = records
-        self._messages = messages
+        self._messages: MessagesPart = messages or records
         self._accounts = accounts
         self._backends = list(dict.fromkeys((records, accounts, files)))
         self.accounts = accounts.accounts
@@ -135,19 +135,19 @@ class CombinedBackend:
 
     async def publish(self, topic: TopicAddress, payload: Any, caller: Caller) -> None:
         """Send a message by way of what carries messages."""
-        await (self._messages or self._records).publish(topic, payload, caller)
+        await self._messages.publish(topic, payload, caller)
 
     def subscribe(
         self, topic: TopicAddress, caller: Caller
     ) -> AbstractAsyncContextManager[Messages]:
         """Open the stream of a topic's messages."""
-        return (self._messages or self._records).subscribe(topic, caller)
+        return self._messages.subscribe(topic, caller)
 
     def presence(
         self, topic: TopicAddress, caller: Caller
     ) -> AbstractAsyncContextManager[Presences]:
         """Open the presence of a topic."""
-        return (self._messages or self._records).presence(topic, caller)
+        return self._messages.presence(topic, caller)
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]
@@ -180,10 +180,8 @@ class CombinedBackend:
     async def close(self) -> None:
         """Close every backend, the others too where one fails."""
         async with AsyncExitStack() as stack:
-            for backend in self._backends:
-                stack.push_async_callback(backend.close)
-            if self._messages is not None:
-                stack.push_async_callback(self._messages.close)
+            for part in dict.fromkeys((*self._backends, self._messages)):
+                stack.push_async_callback(part.close)
 
 
 class HooksOnRecords:

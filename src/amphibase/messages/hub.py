@@ -32,6 +32,7 @@ class MessageHub:
         store: has the presences of all processes.
         source: of the rows that the rules of topics look at.
         max_queued: how many messages may wait for one subscriber.
+        closing: close what carries the messages, where nobody else does.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class MessageHub:
         store: PresenceStore,
         source: RepositorySource,
         max_queued: int,
+        closing: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._transport = transport
         self._source = source
         self._max_queued = max_queued
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._listener = TransportListener(transport, self._deliver, self._end_all)
-        self._closing: Sequence[Callable[[], Awaitable[None]]] = ()
+        self._closing = closing
         self._presences = PresenceHub(transport, store, self._listener, source, max_queued)
 
     async def publish(self, topic: TopicAddress, payload: object, caller: Caller) -> None:
@@ -75,10 +77,6 @@ class MessageHub:
     ) -> AbstractAsyncContextManager[PresenceStream]:
         """Open the stream of those who join and leave a topic."""
         return self._presences.open(topic, caller)
-
-    def close_with(self, *closing: Callable[[], Awaitable[None]]) -> None:
-        """Close what carries the messages, too, where nobody else does."""
-        self._closing = closing
 
     async def close(self) -> None:
         """End every subscription, let all of this process be absent, and stop to listen."""

@@ -94,8 +94,9 @@ class TransportListener:
                 async for texts in batches:
                     for text in texts:
                         self._deliver(text)
-                    if self._connection is not connection:  # on Python 3.11, wait_for of psycopg
-                        return  # may swallow the cancellation
+                    # On Python 3.11, `wait_for` of psycopg may swallow the cancellation.
+                    if self._connection is not connection:
+                        return
         except Exception as error:
             logger.warning("The messages of topics were interrupted: %s", error)
             reason = error if isinstance(error, AmphibaseError) else Unavailable()
@@ -103,7 +104,7 @@ class TransportListener:
                 connection.ready.set_exception(reason)
             if self._connection is connection:
                 self._connection = None
-                self._lose(Unavailable("The database was lost: messages may have been missed"))
+                self._lose(Unavailable("The connection was lost: messages may have been missed"))
 
     def _stop(self) -> None:
         if self._connection is not None:
