@@ -3,17 +3,15 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pydantic_core import from_json
-
-from amphibase.backend import Caller, Presence, RepositorySource, TopicAddress
+from amphibase.backend import Caller, RepositorySource, TopicAddress
 from amphibase.errors import AmphibaseError
 from amphibase.messages.access import require_reader, require_writer
 from amphibase.messages.encoding import PresenceHint
 from amphibase.messages.listener import MessageTransport, TransportListener
 from amphibase.messages.presence_members import ProcessMembers
 from amphibase.messages.presence_room import PresenceRoom
-from amphibase.messages.presence_store import PresenceStore, StoredPresence
-from amphibase.messages.presence_stream import PresenceStream
+from amphibase.messages.presence_store import PresenceStore
+from amphibase.messages.presence_stream import CallerPresence, PresenceStream
 
 
 class PresenceHub:
@@ -50,9 +48,9 @@ class PresenceHub:
                 await require_writer(address, caller, self._source)
 
         await require_access(False)
-        writer = CallerPresence(address, caller, self._source, self._members)
+        presence = CallerPresence(address, caller, self._source, self._members)
         async with self._listener.listening(), self._members.needed(), self._room(address) as room:
-            stream = PresenceStream(room, writer, self._max_queued, require_access)
+            stream = PresenceStream(room, presence, self._max_queued, require_access)
             room.streams.add(stream)
             try:
                 yield stream
@@ -95,34 +93,3 @@ class PresenceHub:
     def _keep_processes(self, alive: frozenset[str]) -> None:
         for room in self._rooms.values():
             room.keep_processes(alive)
-
-
-class CallerPresence:
-    """Stores the presence of one caller on one topic, if its rule admits them."""
-
-    def __init__(
-        self,
-        address: TopicAddress,
-        caller: Caller,
-        source: RepositorySource,
-        members: ProcessMembers,
-    ) -> None:
-        self._address = address
-        self._caller = caller
-        self._source = source
-        self._members = members
-
-    async def put(self, id: str, text: str) -> None:
-        """Add a presence, or replace its payload."""
-        await require_writer(self._address, self._caller, self._source)
-        presence = Presence(id, self._caller.user_id, from_json(text))
-        process = self._members.process
-        await self._members.put(StoredPresence(self._address.name, process, presence, text))
-
-    async def remove(self, id: str) -> None:
-        """Remove a presence."""
-        await self._members.remove(id)
-
-    def drop(self, id: str) -> None:
-        """Remove a presence soon."""
-        self._members.drop(id)

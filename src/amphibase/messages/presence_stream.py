@@ -5,9 +5,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import uuid4
 
-from amphibase.backend import Presence, PresenceEvent, PresenceSync
+from pydantic_core import from_json
+
+from amphibase.backend import (
+    Caller,
+    Presence,
+    PresenceEvent,
+    PresenceSync,
+    RepositorySource,
+    TopicAddress,
+)
+from amphibase.messages.access import require_writer
 from amphibase.messages.delivery import DeliveryQueue
 from amphibase.messages.encoding import encode_presence
+from amphibase.messages.presence_members import ProcessMembers
+from amphibase.messages.presence_store import StoredPresence
 
 
 class PresenceState(Protocol):
@@ -17,17 +29,40 @@ class PresenceState(Protocol):
     def presences(self) -> Sequence[Presence]: ...
 
 
-class PresenceWriter(Protocol):
-    """Stores the presence of one caller on one topic. Each call may raise Unavailable."""
+class CallerPresence:
+    """Stores the presence of one caller on one topic, if its rule admits them."""
 
-    async def put(self, id: str, text: str) -> None:
-        """Add a presence, or replace its payload. Raises Forbidden, TooManyRequests."""
+    def __init__(
+        self,
+        address: TopicAddress,
+        caller: Caller,
+        source: RepositorySource,
+        members: ProcessMembers,
+    ) -> None:
+        self._id = uuid4().hex
+        self._address = address
+        self._caller = caller
+        self._source = source
+        self._members = members
 
-    async def remove(self, id: str) -> None:
-        """Remove a presence."""
+    async def put(self, text: str) -> None:
+        """Add the presence, or replace its payload. Raises Forbidden, and as `ProcessMembers.put`.
 
-    def drop(self, id: str) -> None:
-        """Remove a presence soon. Raises nothing."""
+        Args:
+            text: the payload as JSON.
+        """
+        await require_writer(self._address, self._caller, self._source)
+        presence = Presence(self._id, self._caller.user_id, from_json(text))
+        process = self._members.process
+        await self._members.put(StoredPresence(self._address.name, process, presence, text))
+
+    async def remove(self) -> None:
+        """Remove the presence. Raises Unavailable."""
+        await self._members.remove(self._id)
+
+    def drop(self) -> None:
+        """Remove the presence soon."""
+        self._members.drop(self._id)
 
 
 class PresenceStream(DeliveryQueue[PresenceEvent]):
@@ -42,14 +77,13 @@ class PresenceStream(DeliveryQueue[PresenceEvent]):
     def __init__(
         self,
         state: PresenceState,
-        writer: PresenceWriter,
+        presence: CallerPresence,
         max_queued: int,
         recheck: Callable[[bool], Awaitable[None]],
     ) -> None:
         super().__init__(max_queued, lambda: recheck(self.is_tracked))
-        self.id = uuid4().hex
         self._state = state
-        self._writer = writer
+        self._presence = presence
         self._text: str | None = None
         self._tracking = asyncio.Lock()
         self.synchronize()
@@ -72,7 +106,7 @@ class PresenceStream(DeliveryQueue[PresenceEvent]):
                 return
             self._text = text
             try:
-                await self._writer.put(self.id, text)
+                await self._presence.put(text)
             except BaseException:
                 self.leave()
                 raise
@@ -81,13 +115,13 @@ class PresenceStream(DeliveryQueue[PresenceEvent]):
         """Be absent."""
         async with self._tracking:
             if self._text is not None:
-                await self._writer.remove(self.id)
+                await self._presence.remove()
                 self._text = None
 
     def leave(self) -> None:
         """Be absent soon."""
         if self._text is not None:
-            self._writer.drop(self.id)
+            self._presence.drop()
             self._text = None
 
     def synchronize(self) -> None:
