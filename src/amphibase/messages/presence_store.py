@@ -2,7 +2,10 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
+from uuid import UUID
+
+from pydantic_core import from_json
 
 from amphibase.backend import Presence
 
@@ -29,6 +32,24 @@ class StoredPresence:
     process: str
     presence: Presence
     text: str
+
+    @classmethod
+    def of(cls, id: str, topic: str, process: str, user_id: str | None, text: str) -> Self:
+        """Return the presence that has these values in the store; an empty user is none."""
+        presence = Presence(id, UUID(user_id) if user_id else None, from_json(text))
+        return cls(topic, process, presence, text)
+
+    @property
+    def values(self) -> dict[str, str | None]:
+        """The values in the store, by the names of the columns."""
+        user_id = self.presence.user_id
+        return {
+            "id": self.presence.id,
+            "topic": self.topic,
+            "process": self.process,
+            "user_id": None if user_id is None else str(user_id),
+            "payload": self.text,
+        }
 
 
 class PresenceStore(Protocol):

@@ -4,16 +4,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator,
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from importlib.resources import files
 from typing import Any
-from uuid import UUID
 
-from pydantic_core import from_json
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from amphibase.backend import Presence
 from amphibase.errors import Unavailable
 from amphibase.messages.presence_store import LIFETIME_SECONDS, Beat, StoredPresence
 
@@ -74,10 +71,8 @@ class RedisPresences:
 
     async def put(self, stored: StoredPresence, most: int) -> bool:
         """Add a presence, or replace its payload; return False where the topic is full."""
-        presence = stored.presence
-        user_id = "" if presence.user_id is None else str(presence.user_id)
-        arguments = [presence.id, stored.topic, stored.process, user_id, stored.text, most]
-        return bool(await self._run("put", arguments))
+        values = [value or "" for value in stored.values.values()]
+        return bool(await self._run("put", [*values, most]))
 
     async def remove(self, presences: Collection[StoredPresence]) -> None:
         """Remove presences, those of them that are there."""
@@ -97,7 +92,10 @@ class RedisPresences:
             for joined, process, user_id, text in [value.split(" ", 3)]
             if process in alive
         ]
-        return [_stored(topic, *each[1:]) for each in sorted(entries)]
+        return [
+            StoredPresence.of(id, topic, process, user_id, text)
+            for _, id, process, user_id, text in sorted(entries)
+        ]
 
     async def beat(self, process: str) -> Beat:
         """Record that a process is alive, and remove those that are not, with their presences."""
@@ -142,11 +140,6 @@ async def _texts(pubsub: PubSub) -> AsyncGenerator[Sequence[str]]:
             yield (message["data"],)
         else:
             is_answered = True
-
-
-def _stored(topic: str, id: str, process: str, user_id: str, text: str) -> StoredPresence:
-    presence = Presence(id, UUID(user_id) if user_id else None, from_json(text))
-    return StoredPresence(topic, process, presence, text)
 
 
 @contextmanager

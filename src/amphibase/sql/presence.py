@@ -2,15 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
-from pydantic_core import from_json
-from sqlalchemy import Row, bindparam
+from sqlalchemy import bindparam
 from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import TextClause
 
-from amphibase.backend import Presence
 from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError, Forbidden
 from amphibase.messages.presence_store import (
@@ -24,6 +21,12 @@ EXIST = sql(
     "SELECT to_regclass('amphibase.presences') IS NOT NULL "
     "AND to_regclass('amphibase.presence_processes') IS NOT NULL"
 )
+_PRESENT = (
+    "SELECT present.* FROM {presences} AS present "
+    "JOIN {processes} AS processes ON processes.id = present.process "
+    "WHERE present.topic = :topic AND processes.seen_at > {now} - :lifetime"
+)
+_OLDEST_FIRST = "ORDER BY present.joined_at, present.id"
 STATEMENTS = {
     "register": "INSERT INTO {processes} (id, seen_at) VALUES (:process, {now}) "
     "ON CONFLICT (id) DO NOTHING",
@@ -32,15 +35,8 @@ STATEMENTS = {
     "WHERE (SELECT count(*) FROM {presences} WHERE topic = :topic AND id <> :id) < :most "
     "ON CONFLICT (id) DO UPDATE SET payload = excluded.payload",
     "remove": "DELETE FROM {presences} WHERE id IN :ids",
-    "read": "SELECT present.* FROM {presences} AS present "
-    "JOIN {processes} AS processes ON processes.id = present.process "
-    "WHERE present.topic = :topic AND processes.seen_at > {now} - :lifetime "
-    "ORDER BY present.joined_at, present.id",
-    "read_some": "SELECT present.* FROM {presences} AS present "
-    "JOIN {processes} AS processes ON processes.id = present.process "
-    "WHERE present.id IN :ids AND present.topic = :topic "
-    "AND processes.seen_at > {now} - :lifetime "
-    "ORDER BY present.joined_at, present.id",
+    "read": f"{_PRESENT} {_OLDEST_FIRST}",
+    "read_some": f"{_PRESENT} AND present.id IN :ids {_OLDEST_FIRST}",
     "renew": "UPDATE {processes} SET seen_at = {now} "
     "WHERE id = :process AND seen_at > {now} - :lifetime",
     "revive": "INSERT INTO {processes} (id, seen_at) VALUES (:process, {now}) "
@@ -64,19 +60,10 @@ class SqlPresences:
 
     async def put(self, stored: StoredPresence, most: int) -> bool:
         """Add a presence, or replace its payload; return False where the topic is full."""
-        presence = stored.presence
-        values = {
-            "id": presence.id,
-            "topic": stored.topic,
-            "process": stored.process,
-            "user_id": None if presence.user_id is None else str(presence.user_id),
-            "payload": stored.text,
-            "most": most,
-        }
         await self._create_tables()
         async with self._database.write() as connection:
             await self._execute(connection, "register", process=stored.process)
-            result = await self._execute(connection, "put", **values)
+            result = await self._execute(connection, "put", **stored.values, most=most)
             return bool(result.rowcount)
 
     async def remove(self, presences: Collection[StoredPresence]) -> None:
@@ -95,7 +82,10 @@ class SqlPresences:
         async with self._database.read() as connection:
             name = "read" if ids is None else "read_some"
             rows = (await self._execute(connection, name, **values)).all()
-        return [_stored(row) for row in rows]
+        return [
+            StoredPresence.of(row.id, row.topic, row.process, row.user_id, row.payload)
+            for row in rows
+        ]
 
     async def beat(self, process: str) -> Beat:
         """Record that a process is alive, and remove those that are not, with their presences."""
@@ -132,12 +122,6 @@ class SqlPresences:
     async def _exist(self) -> bool:
         async with self._database.read() as connection:
             return bool(await connection.scalar(EXIST))
-
-
-def _stored(row: Row[Any]) -> StoredPresence:
-    user_id = None if row.user_id is None else UUID(row.user_id)
-    presence = Presence(row.id, user_id, from_json(row.payload))
-    return StoredPresence(row.topic, row.process, presence, row.payload)
 
 
 def _statement(template: str, names: Mapping[str, str]) -> TextClause:

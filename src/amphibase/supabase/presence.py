@@ -2,11 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
-from pydantic_core import from_json
-
-from amphibase.backend import SERVICE, Presence
+from amphibase.backend import SERVICE
 from amphibase.errors import ConfigurationError, NotFound
 from amphibase.messages.presence_store import LIFETIME_SECONDS, Beat, StoredPresence
 from amphibase.supabase.client import SupabaseClient
@@ -21,16 +18,7 @@ class ProjectPresences:
 
     async def put(self, stored: StoredPresence, most: int) -> bool:
         """Add a presence, or replace its payload; return False where the topic is full."""
-        presence = stored.presence
-        arguments = {
-            "id": presence.id,
-            "topic": stored.topic,
-            "process": stored.process,
-            "user_id": None if presence.user_id is None else str(presence.user_id),
-            "payload": stored.text,
-            "most": most,
-        }
-        return bool(await self._call("amphibase_put_presence", arguments))
+        return bool(await self._call("amphibase_put_presence", {**stored.values, "most": most}))
 
     async def remove(self, presences: Collection[StoredPresence]) -> None:
         """Remove presences, those of them that are there."""
@@ -47,7 +35,12 @@ class ProjectPresences:
             "lifetime": LIFETIME_SECONDS,
             "ids": None if ids is None else list(ids),
         }
-        return [_stored(row) for row in await self._call("amphibase_read_presences", arguments)]
+        return [
+            StoredPresence.of(
+                row["id"], row["topic"], row["process"], row["user_id"], row["payload"]
+            )
+            for row in await self._call("amphibase_read_presences", arguments)
+        ]
 
     async def beat(self, process: str) -> Beat:
         """Record that a process is alive, and remove those that are not, with their presences."""
@@ -66,9 +59,3 @@ class ProjectPresences:
                 "sql` writes"
             ) from None
         return read_json(response) if response.content else None
-
-
-def _stored(row: Mapping[str, Any]) -> StoredPresence:
-    user_id = None if row["user_id"] is None else UUID(row["user_id"])
-    presence = Presence(row["id"], user_id, from_json(row["payload"]))
-    return StoredPresence(row["topic"], row["process"], presence, row["payload"])
