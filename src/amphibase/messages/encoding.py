@@ -39,19 +39,10 @@ def encode(topic: str, sender: UUID | None, payload: Any) -> str:
         InvalidValue: the payload cannot be written as JSON.
         PayloadTooLarge: it has more than 7,000 bytes.
     """
-    body = _written("message", payload)
-    if len(body) > MAX_PAYLOAD_BYTES:
-        raise PayloadTooLarge(
-            f"The message has {len(body)} bytes, and {MAX_PAYLOAD_BYTES} at most are sent: "
-            "store it as a row, and publish its key"
-        )
+    advice = ": store it as a row, and publish its key"
+    body = _written("message", payload, MAX_PAYLOAD_BYTES, advice)
     head = json.dumps([topic, None if sender is None else str(sender)])
-    text = f"{head[:-1]}, {body.decode()}]"
-    try:
-        decode(text)
-    except ValueError as error:
-        raise InvalidValue("The message is nested too deeply") from error
-    return text
+    return f"{head[:-1]}, {body}]"
 
 
 def encode_hint(hint: PresenceHint) -> str:
@@ -68,17 +59,7 @@ def encode_presence(payload: Mapping[str, Any]) -> str:
     """
     if not isinstance(payload, Mapping):
         raise InvalidValue("The payload of a presence is a JSON object")
-    body = _written("payload of a presence", payload)
-    if len(body) > MAX_PRESENCE_BYTES:
-        raise PayloadTooLarge(
-            f"The payload has {len(body)} bytes, and a presence has {MAX_PRESENCE_BYTES} at most"
-        )
-    text = body.decode()
-    try:
-        from_json(text)
-    except ValueError as error:
-        raise InvalidValue("The payload of a presence is nested too deeply") from error
-    return text
+    return _written("payload of a presence", payload, MAX_PRESENCE_BYTES)
 
 
 def decode(text: str) -> Message | PresenceHint:
@@ -98,8 +79,19 @@ def decode(text: str) -> Message | PresenceHint:
             raise ValueError("not a message")
 
 
-def _written(name: str, payload: Any) -> bytes:
+def _written(name: str, payload: Any, most: int, advice: str = "") -> str:
+    """Write a payload as JSON, of so many bytes at most."""
     try:
-        return to_json(payload, inf_nan_mode="null")
+        body = to_json(payload, inf_nan_mode="null")
     except ValueError as error:
         raise InvalidValue(f"The {name} cannot be written as JSON") from error
+    if len(body) > most:
+        raise PayloadTooLarge(
+            f"The {name} has {len(body)} bytes, and {most} at most are sent{advice}"
+        )
+    text = body.decode()
+    try:
+        from_json(f"[{text}]")  # one level deeper, as in a message
+    except ValueError as error:
+        raise InvalidValue(f"The {name} is nested too deeply") from error
+    return text
