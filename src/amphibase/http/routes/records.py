@@ -132,7 +132,7 @@ def routes(
             return Response(serializer.page(page), media_type=JSON)
 
         @records.fast_path(list_rows)
-        async def list_leanly(request: Request) -> Response:
+        async def list_on_fast_path(request: Request) -> Response:
             response: Response = await list_rows(request, await rows_of(request))
             return response
 
@@ -156,7 +156,7 @@ def routes(
                 return Response(to_json({"items": query.items(groups)}), media_type=JSON)
 
             @records.fast_path(aggregate_rows)
-            async def aggregate_leanly(request: Request) -> Response:
+            async def aggregate_on_fast_path(request: Request) -> Response:
                 response: Response = await aggregate_rows(request, await rows_of(request))
                 return response
 
@@ -175,7 +175,7 @@ def routes(
                 return feed.response()
 
             @records.fast_path(stream_changes)
-            async def stream_changes_leanly(request: Request) -> Response:
+            async def stream_changes_on_fast_path(request: Request) -> Response:
                 feed = await change_feed.dependency(request, await caller_of(request))
                 response: Response = feed.response()
                 return response
@@ -195,7 +195,7 @@ def routes(
             return serializer.response(row)
 
         @records.fast_path(get_row)
-        async def get_leanly(request: Request) -> Response:
+        async def get_on_fast_path(request: Request) -> Response:
             try:
                 id = ids.validate_python(request.path_params["id"])
             except ValidationError:

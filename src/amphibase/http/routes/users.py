@@ -52,7 +52,7 @@ def routes(user: type[User]) -> FastPathRouter:
         return user
 
     @users.fast_path(me)
-    async def me_leanly(request: Request) -> Response:
+    async def me_on_fast_path(request: Request) -> Response:
         token = await bearer(request)
         if token is None:
             raise Unauthenticated
