@@ -26,18 +26,16 @@ def compare_functions(
             changes.add("changed", subject, "", detail)
         if should_be is not None and should_be.equals(is_):
             continue
-        if should_be is None and is_ is not None:
-            changes.add("extra", subject, "")
-            changes.before.append(drop(name, is_.arguments))
-        if should_be is not None:
-            created += should_be.create(name)
-        if is_ is None and should_be is not None:
-            changes.add("missing", subject, "")
-            changes.undo_before.append(drop(name, should_be.arguments))
-        if is_ is not None:
-            recreated += is_.create(name)
+        created += should_be.create(name) if should_be is not None else []
+        recreated += is_.create(name) if is_ is not None else []
         if should_be is not None and is_ is not None:
             changes.add("changed", subject, "", "; ".join(_function_details(should_be, is_)))
+        elif should_be is not None:
+            changes.add("missing", subject, "")
+            changes.undo_before.append(drop(name, should_be.arguments))
+        elif is_ is not None:
+            changes.add("extra", subject, "")
+            changes.before.append(drop(name, is_.arguments))
     changes.after[:0] = [create_schema(callers), *created] if created else []
     changes.undo_after[:0] = [create_schema(callers), *recreated] if recreated else []
 
