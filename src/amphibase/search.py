@@ -90,7 +90,8 @@ class SearchExpression(FunctionElement[Any]):
 
     def __init__(self, columns: Sequence[Any], query: str, language: str) -> None:
         elements = [
-            getattr(each, "__clause_element__", lambda each=each: each)() for each in columns
+            each.__clause_element__() if hasattr(each, "__clause_element__") else each
+            for each in columns
         ]
         if not elements or not all(map(_is_text, elements)):
             raise InvalidRequest("search: columns of text were expected, as in Ticket.title")

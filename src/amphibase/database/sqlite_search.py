@@ -5,7 +5,7 @@ Postgres's `websearch_to_tsquery`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -31,12 +31,8 @@ Alternatives = Sequence[Sequence[Phrase]]
 
 def add_search(connection: Any) -> None:
     """Give a connection of SQLAlchemy's adapted driver the functions of `amphibase.search`."""
-    functions: list[tuple[str, Callable[..., Any]]] = [
-        (MATCHES_FUNCTION, matches_query),
-        (RANK_FUNCTION, rank_of),
-    ]
-    for name, function in functions:
-        connection.create_function(name, -1, function, deterministic=True)
+    connection.create_function(MATCHES_FUNCTION, -1, matches_query, deterministic=True)
+    connection.create_function(RANK_FUNCTION, -1, rank_of, deterministic=True)
 
 
 def matches_query(query: str | None, *texts: str | None) -> bool | None:

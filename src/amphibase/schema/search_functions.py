@@ -106,14 +106,12 @@ class SearchFunction:
             "function": f"{SCHEMA}.{quoted(by_index)}",
         }
         returns = f"TABLE({columns})"
-
-        searched = BY_INDEX.format(**parts), SEARCH.format(**parts)
         return [
             GeneratedFunction(
                 by_index,
                 "text",
                 returns,
-                searched[0],
+                BY_INDEX.format(**parts),
                 self.callers,
                 options=BY_INDEX_OPTIONS,
                 variables=self.variables,
@@ -122,7 +120,7 @@ class SearchFunction:
                 self.name,
                 "text",
                 returns,
-                searched[1],
+                SEARCH.format(**parts),
                 self.callers,
                 is_definer=False,
                 options=SEARCH_OPTIONS,
@@ -162,7 +160,7 @@ def search_function(
         return None
     row = Row(table, quoted(table.name), for_owner=True)
     rules = {
-        each: _grouped(condition_sql(of_role, row))
+        each: f"({condition_sql(of_role, row)})"
         for each, of_role in conditions.items()
         if not isinstance(of_role, Never)
     }
@@ -175,7 +173,3 @@ def search_function(
     callers = tuple(each for each, rule in rules.items() if rule == rules[role])
     declared = tuple(variables(condition).items())
     return SearchFunction(name, keys, callers, statement, rules[role], declared, tables)
-
-
-def _grouped(sql: str) -> str:
-    return f"({sql})"

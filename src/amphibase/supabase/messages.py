@@ -88,7 +88,7 @@ class ProjectMessages:
         payload: dict[str, Any] = {"config": {"private": True}}
         if not key.is_opaque:
             payload["access_token"] = key.value
-        await self._push(socket, self._topic, "phx_join", JOIN_REF, payload)
+        await _push(socket, self._topic, "phx_join", JOIN_REF, payload)
         while True:
             frame = orjson.loads(await socket.recv())
             if (frame["event"], frame["ref"]) == ("phx_reply", JOIN_REF):
@@ -106,7 +106,7 @@ class ProjectMessages:
             except TimeoutError:
                 if not is_answered:
                     raise Unavailable("Realtime of the Supabase project does not respond") from None
-                await self._push(socket, "phoenix", "heartbeat", "0", {})
+                await _push(socket, "phoenix", "heartbeat", "0", {})
                 next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
                 is_answered = False
                 yield ()
@@ -133,16 +133,12 @@ class ProjectMessages:
     def _topic(self) -> str:
         return TOPIC_PREFIX + self._channel
 
-    async def _push(
-        self,
-        socket: "ClientConnection",
-        topic: str,
-        event: str,
-        ref: str,
-        payload: dict[str, Any],
-    ) -> None:
-        frame = {"topic": topic, "event": event, "payload": payload, "ref": ref}
-        await socket.send(orjson.dumps(frame).decode())
+
+async def _push(
+    socket: "ClientConnection", topic: str, event: str, ref: str, payload: dict[str, Any]
+) -> None:
+    frame = {"topic": topic, "event": event, "payload": payload, "ref": ref}
+    await socket.send(orjson.dumps(frame).decode())
 
 
 def _reject(reason: str) -> NoReturn:

@@ -146,7 +146,7 @@ class AuditLog:
             }
             for action in actions
         ]
-        # One alone in the way for one: that for several takes another round trip.
+        # A list of one would be prepared as one of several is, with a round trip of its own.
         await connection.execute(insert(self._table), entries if len(entries) > 1 else entries[0])
         if monotonic() >= self._next_sweep:
             self._next_sweep = monotonic() + SWEEP_SECONDS

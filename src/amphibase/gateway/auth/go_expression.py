@@ -148,14 +148,14 @@ def _path(path: str) -> Expression:
         raise TemplateError(f"{{{{ .{first} }}}} is not one of {', '.join(sorted(FIELDS))}")
 
     def evaluate(values: Values) -> Any:
-        found = values.get(first)
+        value = values.get(first)
         for name in others:
-            if found is None:  # a key that is missing has no keys either
+            if value is None:  # a key that is missing has no keys either
                 return None
-            if not isinstance(found, Mapping):
+            if not isinstance(value, Mapping):
                 raise TemplateError(f"{{{{ {path} }}}}: what is before .{name} is not an object")
-            found = found.get(name)
-        return found
+            value = value.get(name)
+        return value
 
     return evaluate
 
@@ -211,15 +211,15 @@ def _kind(value: Any) -> str:
 
 
 def _index(values: Values, arguments: Sequence[Expression]) -> Any:
-    found, *keys = (argument(values) for argument in arguments)
+    value, *keys = (argument(values) for argument in arguments)
     for key in keys:
-        if isinstance(found, Mapping) and isinstance(key, str):
-            found = found.get(key)
-        elif isinstance(found, list) and isinstance(key, _Integer) and 0 <= key < len(found):
-            found = found[key]
+        if isinstance(value, Mapping) and isinstance(key, str):
+            value = value.get(key)
+        elif isinstance(value, list) and isinstance(key, _Integer) and 0 <= key < len(value):
+            value = value[key]
         else:
             raise TemplateError(f"index has nothing at {key!r}")
-    return found
+    return value
 
 
 _CONSTANTS = {"true": True, "false": False}

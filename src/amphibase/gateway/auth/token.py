@@ -74,7 +74,7 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
     except EmailNotConfirmed:
         code = codes.PHONE_NOT_CONFIRMED if body.phone else codes.EMAIL_NOT_CONFIRMED
         raise AuthError(code) from None
-    assert user is not None  # as nobody has a password else
+    assert user is not None  # else there was no password to check
     await _check_attempt(core, credentials, valid=True)
     async with core.database.write() as connection:
         row, session = await core.engine.sign_in(connection, checked, device_of(request))

@@ -53,7 +53,7 @@ def change_parameters(model: type[Any]) -> list[dict[str, Any]]:
 
 def list_parameters(model: type[Any]) -> list[dict[str, Any]]:
     """Return the documentation of the query string of a list."""
-    ordered = next((name for name, column in filterable_columns(model).items()), "id")
+    ordered = next(iter(filterable_columns(model)), "id")
     return [
         *filter_parameters(model),
         *row_parameters(model),

@@ -42,7 +42,7 @@ async def fill_in(
         columns[name] = [other if value is ABSENT else value for value, other in pairs]
 
 
-def _source(column: Column[Any]) -> ColumnElement[Any] | None:
+def _source(column: Column[Any]) -> Any:
     """Return what the database fills a column in with; None where that cannot be said before."""
     if not is_left_to_database(column) or column.computed is not None:
         return None
@@ -54,7 +54,7 @@ def _source(column: Column[Any]) -> ColumnElement[Any] | None:
     argument = getattr(default, "arg", None)
     if isinstance(argument, str):
         return cast(literal(argument), column.type)
-    return argument if isinstance(argument, ClauseElement) else None  # type: ignore[return-value]
+    return argument if isinstance(argument, ClauseElement) else None
 
 
 def _next_key(column: Column[Any]) -> ColumnElement[Any]:

@@ -112,7 +112,10 @@ class Loader:
     def related_to(self, instance: Any) -> Sequence[Any]:
         """Return the related objects of an object that was filled."""
         value = vars(instance)[self._relationship.key]
-        return value if self._relationship.uselist else [] if value is None else [value]
+        if self._relationship.uselist:
+            related: Sequence[Any] = value
+            return related
+        return [] if value is None else [value]
 
     def _set(self, instance: Any, rows: Sequence[Row]) -> None:
         objects = [self._object(row) for row in rows]
