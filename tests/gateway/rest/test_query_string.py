@@ -19,6 +19,7 @@ from amphibase.gateway.rest.request.query import (
 )
 from amphibase.gateway.rest.request.query_string import MAX_CHARACTERS, read_query
 from amphibase.records.filters.operators import OPERATORS, TRUTHS
+from amphibase.records.filters.scanner import END
 from amphibase.records.filters.tree import FieldPath, Filter, JsonStep, Logic
 
 A, B = FieldPath("a"), FieldPath("b")
@@ -193,9 +194,10 @@ def test_requests_that_differ_in_values_alone_share_a_query() -> None:
             'unexpected "x" expecting isVal: (null, not_null, true, false, unknown)',
         ),
         (
-            "select=a(",
-            '"failed to parse select parameter (a()" (line 1, column 3)',
-            'unexpected end of input expecting ")", "," or end of input',
+            "select=a(b",
+            '"failed to parse select parameter (a(b)" (line 1, column 4)',
+            "unexpected end of input expecting "
+            'letter, digit, "-", "->>", "->", "::", ".", ")", "," or end of input',
         ),
         (
             "or=(a.eq.1",
@@ -256,6 +258,97 @@ def test_what_cannot_be_read_says_where_and_what_was_expected(
     with pytest.raises(ParseError) as caught:
         read(text)
     assert (caught.value.message, caught.value.details) == (message, details)
+
+
+NAME = "field name (* or [a..z0..9_$])"
+KEY = "any non reserved character different from: .,>()"
+ITEM = f'"...", {NAME}, "*"'
+AFTER_NAME = 'letter, digit, "-", "->>", "->", "::", ".", ")", "," or end of input'
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "unexpected", "expected"),
+    [
+        ("select=id,", 4, END, f'{ITEM} or "count()"'),
+        ("select=id!", 3, "'!'", AFTER_NAME),
+        ("select=clients!fk.x", 8, "'!'", AFTER_NAME),
+        ("select=clients!inner(id", 17, END, AFTER_NAME),
+        ("select=clients(id", 11, END, AFTER_NAME),
+        ("select=clients(,)", 9, '","', f'{ITEM}, "count()" or ")"'),
+        ("select=clients(id,)", 12, '")"', f'{ITEM} or "count()"'),
+        ("select=clients(id) x", 13, '"x"', '","'),
+        ("select=clients(...a)", 13, '")"', 'letter, digit, "-", "!" or "("'),
+        ("select=a:", 3, END, f'":" or {NAME}'),
+        ("select=a:b:c", 4, '"c"', '"::"'),
+        ("select=a:(id)", 3, '"("', f'":" or {NAME}'),
+        ("select=id::", 5, END, "letter or digit"),
+        ("select=id.", 4, END, '"sum", "avg", "count", "max" or "min"'),
+        ("select=id.summ()", 7, '"m"', '"()"'),
+        ("select=id.foo()", 4, '"f"', '"sum", "avg", "count", "max" or "min"'),
+        ("select=count(id)", 6, "'('", AFTER_NAME),
+        ("select=count()x", 6, "'('", AFTER_NAME),
+        ("select=a-", 3, END, '">", letter or digit'),
+        ("select=id->", 5, END, f'"-", digit or {KEY}'),
+        ("select=id->-", 6, END, "digit"),
+        ("select=id->-1a", 7, "'a'", 'digit, "->", "::", ".", "," or end of input'),
+        ("select=id->a>b", 6, "'>'", '"->>", "->", "::", ".", ")", "," or end of input'),
+        ('select="id', 4, END, '"\\\\" or "\\""'),
+        ('select="id"-x', 5, "'-'", '"->>", "->", "::", ".", ")", "," or end of input'),
+        ("select=id;", 3, "';'", AFTER_NAME),
+        ("order=id.asc x", 7, "' '", 'delimiter (.), "," or end of input'),
+        (
+            "order=clients(id",
+            8,
+            "'('",
+            'letter, digit, "-", "->>", "->", delimiter (.), "," or end of input',
+        ),
+        (
+            "order=clients(id).x",
+            8,
+            "'('",
+            'letter, digit, "-", "->>", "->", delimiter (.), "," or end of input',
+        ),
+        ("order=,id", 1, '","', NAME),
+        ("a=noop.1", 1, '"o"', '"not" or operator (eq, gt, ...)'),
+        ("a=not.ix", 5, '"x"', "operator (eq, gt, ...)"),
+        ("a=in.(", 5, END, '"\\"", "," or ")"'),
+        ("a=in.(1", 6, END, '"," or ")"'),
+        ('a=in.("a', 7, END, '"," or ")"'),
+        ("a->=eq.1", 4, END, f'"-", digit or {KEY}'),
+        ("a..b=eq.1", 3, '"."', NAME),
+        ("columns=a, ", 4, END, NAME),
+        ("on_conflict=a,", 3, END, NAME),
+        ("or=(and)", 7, '")"', '"("'),
+        ("or=(o", 4, END, '"or"'),
+        (
+            "or=(not",
+            7,
+            END,
+            'letter, digit, "-", "->>", "->", delimiter (.) or negation operator (not)',
+        ),
+        ("or=(not.a.eq.1)", 8, '"."', "logic operator (and, or)"),
+        ("or=(a.eq.", 9, END, '"\\"", "{", "," or ")"'),
+        ("or=(a->>b)", 9, '")"', '"->>", "->" or delimiter (.)'),
+    ],
+)
+def test_what_cannot_be_read_is_reported_as_by_the_grammar_of_postgrest(
+    text: str, column: int, unexpected: str, expected: str
+) -> None:
+    with pytest.raises(ParseError) as caught:
+        read(text)
+    assert str(caught.value.message).endswith(f"(line 1, column {column})")
+    assert caught.value.details == f"unexpected {unexpected} expecting {expected}"
+
+
+def test_blanks_and_repeated_casts_and_joins_are_read_as_by_postgrest() -> None:
+    assert read("select=r!inner!left(a) ,b")[0].select == (
+        SelectRelation("r", (SelectField(A),), join="inner"),
+        SelectField(B),
+    )
+    assert read("select=a::int::text")[0].select == (
+        SelectField(A, cast="int", aggregate_cast="text"),
+    )
+    assert read("a=fts(my config).x")[1] == ["my config", "x"]
 
 
 @pytest.mark.parametrize("name", ["limit", "x.limit"])

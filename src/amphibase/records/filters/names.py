@@ -12,8 +12,10 @@ def parse_key(text: str) -> tuple[Path, FieldPath]:
     """Parse the key of a filter: `relation.relation.column->path`. Raises QuerySyntaxError."""
     scanner = Scanner(text, "tree path")
     names = [parse_name(scanner)]
-    while scanner.take("."):
+    while scanner.sees("."):
+        scanner.position += 1
         names.append(parse_name(scanner))
+    scanner.expects("delimiter (.)")
     path = parse_json_path(scanner)
     scanner.end()
     return tuple(names[:-1]), FieldPath(names[-1], path)

@@ -12,6 +12,7 @@ from amphibase.records.filters.names import (
     format_field,
     format_name,
     parse_json_path,
+    parse_name,
     quote,
 )
 from amphibase.records.filters.operators import OPERATORS, TRUTHS, Argument, Truth
@@ -38,15 +39,16 @@ RESERVED = frozenset(("select", "columns", "on_conflict", "order", "limit", "off
 """Parameters of a query string that are not filters; columns of these names stand in quotes."""
 
 _SIMPLE = re.compile(SIMPLE_FILTER + "(.*)", re.DOTALL)
+_GROUP = re.compile(r"(not\.)?(and|or)\(")
 _OPERATOR_NAME = re.compile(r"[a-z]+")
-_LANGUAGE = re.compile(r"\w+")
+_LANGUAGE = re.compile(r"[\w $]+")
 _UNTIL_SEPARATOR = re.compile(r"[^,)]*")
 _ARRAY = re.compile(r"\{[^{}]*\}")
 _MAX_TRUTH = max(map(len, TRUTHS))
 _CONNECTIVES: tuple[Connective, ...] = ("and", "or")
 _QUANTIFIERS: tuple[Quantifier, ...] = ("any", "all")
+_EXPECTED_NEGATION = "negation operator (not)"
 _EXPECTED_CONNECTIVE = "logic operator (and, or)"
-_AFTER_COLUMN = {*OPERATORS, "not"}
 _EXPECTED_OPERATOR = "operator (eq, gt, ...)"
 
 
@@ -87,6 +89,7 @@ def parse_logic(operator: Connective, negated: bool, text: str, values: list[Val
 
 
 def _conditions(scanner: Scanner, values: list[Value]) -> tuple[Condition, ...]:
+    scanner.spaces()
     scanner.expect("(")
     scanner.enter()
     conditions = []
@@ -103,24 +106,46 @@ def _conditions(scanner: Scanner, values: list[Value]) -> tuple[Condition, ...]:
 
 
 def _condition(scanner: Scanner, values: list[Value]) -> Condition:
+    count = len(values)
+
+    def group(scanner: Scanner) -> Condition:
+        del values[count:]  # of what is no filter
+        negated = _negation(scanner)
+        operator = _connective(scanner)
+        return Logic(operator, _conditions(scanner, values), negated)
+
+    if _GROUP.match(scanner.text, scanner.position):  # the quicker way
+        return group(scanner)
+    # A column may have the name of a connective: `and.eq.1`.
+    return scanner.choose(lambda scanner: _filter(scanner, values), group)
+
+
+def _negation(scanner: Scanner) -> bool:
     start = scanner.position
-    negated = scanner.sees("not.") and scanner.take("not.")
-    after = scanner.position
-    for operator in _CONNECTIVES:
-        if scanner.sees(operator):
-            scanner.position += len(operator)
-            scanner.spaces()
-            if scanner.sees("("):
-                return Logic(operator, _conditions(scanner, values), negated)
-        scanner.position = after
-    if negated and scanner.match(_OPERATOR_NAME) not in _AFTER_COLUMN:
-        scanner.position = after
-        scanner.fail(_EXPECTED_CONNECTIVE)  # else it is a column of the name `not`
+    if scanner.sees("not"):
+        scanner.position += len("not")
+    if scanner.position > start and scanner.sees("."):
+        scanner.position += 1
+        return True
+    scanner.expects(_EXPECTED_NEGATION)
     scanner.position = start
-    name = scanner.name()
-    if name is None:
-        scanner.fail("negation operator (not)", _EXPECTED_CONNECTIVE)
+    return False
+
+
+def _connective(scanner: Scanner) -> Connective:
+    if scanner.sees("and"):
+        scanner.position += len("and")
+        return "and"
+    if not scanner.sees("o"):
+        scanner.fail_at_word("and", _EXPECTED_CONNECTIVE)
+    scanner.take_whole("or")
+    return "or"
+
+
+def _filter(scanner: Scanner, values: list[Value]) -> Filter:
+    name = parse_name(scanner)
     field = FieldPath(name, parse_json_path(scanner))
+    scanner.spaces()
     if not scanner.sees("."):
         scanner.fail("delimiter (.)")
     scanner.position += 1
@@ -157,7 +182,11 @@ def _reject_operator(scanner: Scanner, *, negated: bool) -> NoReturn:
         scanner.fail("delimiter (.)")
     length = max((len(name) for name in OPERATORS if scanner.sees(name)), default=0)
     scanner.position += length
-    scanner.fail(*([_EXPECTED_OPERATOR] if negated or length else ['"not"', _EXPECTED_OPERATOR]))
+    if length:
+        scanner.fail(_EXPECTED_OPERATOR)
+    if negated:
+        scanner.fail_at_word("in", _EXPECTED_OPERATOR)
+    scanner.fail_at_word("not", '"not"', _EXPECTED_OPERATOR)
 
 
 def _expect(scanner: Scanner, literal: str) -> None:
@@ -207,8 +236,10 @@ def _list(scanner: Scanner) -> list[str]:
     scanner.spaces()
     scanner.expect("(")
     scanner.spaces()
-    if scanner.take(")"):
+    if scanner.sees(")"):
+        scanner.position += 1
         return []
+    scanner.expects('"\\""')
     elements = [_element(scanner)]
     while scanner.take(","):
         elements.append(_element(scanner))
@@ -220,6 +251,7 @@ def _list(scanner: Scanner) -> list[str]:
 def _value(scanner: Scanner, *, nested: bool) -> str:
     if not nested:
         return scanner.rest()
+    scanner.expects('"\\""', '"{"')
     array = scanner.match(_ARRAY)
     return array if array is not None else _element(scanner)
 

@@ -4,15 +4,22 @@ Its errors are worded as PostgREST's are: `unexpected "x" expecting …`.
 """
 
 import re
-from typing import Final, NoReturn
+from collections.abc import Callable
+from typing import Final, NamedTuple, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 MAX_NESTING: Final = 60
 """How far parentheses may nest, since they are followed by recursion."""
 
-_END = "end of input"
+END: Final = "end of input"
 _NAME_PART = re.compile(r"[\w $]+")
-_KEY_PART = re.compile(r"[^(\-:.,>)\"]+")
+_KEY_PART = re.compile(r"[^(\-:.,>)]+")
 _INDEX = re.compile(r"-?[0-9]{1,9}(?=->|::|[.,)(]|$)")
+_NEGATIVE_NUMBER = re.compile(r"-[0-9]*")
+_NAME_START = ("letter", "digit")
+_AFTER_INDEX = ("digit", '"->"', '"::"', '"."', '","', END)
+_IN_QUOTES = ('"\\\\"', '"\\""')
 
 
 class QuerySyntaxError(ValueError):
@@ -31,6 +38,18 @@ class QuerySyntaxError(ValueError):
         self.summary = summary
 
 
+class _Failure(NamedTuple):
+    """The furthest position that was understood, and what was expected there.
+
+    Attributes:
+        fitting: how many characters there begin a word that was expected.
+    """
+
+    position: int = 0
+    expected: tuple[str, ...] = ()
+    fitting: int = 0
+
+
 class Scanner:
     """A position in a text.
 
@@ -45,9 +64,7 @@ class Scanner:
         self._what = what
         self._before = before
         self._depth = 0
-        self._furthest = 0
-        self._fitting = 0  # characters from there, of a word that is not there whole
-        self._expected: list[str] = []
+        self._failure = _Failure()
 
     def fail(self, *expected: str) -> NoReturn:
         """Reject the text at the furthest position that was understood.
@@ -55,21 +72,61 @@ class Scanner:
         Raises:
             QuerySyntaxError: always.
         """
-        self._expect(*expected)
-        at = self._furthest
-        unexpected = _END
-        if at + self._fitting < len(self.text):
-            char = self.text[at + self._fitting]
-            unexpected = f"'{char}'" if _END in self._expected else _escaped(char)
+        if expected:
+            self.expects(*expected)
+        at, expected, fitting = self._failure
+        unexpected = END
+        if END in expected and at < len(self.text):
+            unexpected = f"'{self.text[at]}'"
+        elif at + fitting < len(self.text):
+            unexpected = _escaped(self.text[at + fitting])
         details = f"unexpected {unexpected}"
         summary = f"unexpected {unexpected} at character {at + 1}"
-        if self._expected:
-            details += f" expecting {_alternatives(self._expected)}"
-            summary = f"expected {_alternatives(self._expected)} at character {at + 1}"
+        if expected:
+            details += f" expecting {_alternatives(expected)}"
+            summary = f"expected {_alternatives(expected)} at character {at + 1}"
         source = _escaped(f"failed to parse {self._what} ({self.text})")
         line = self.text.count("\n", 0, at) + 1
         column = at - self.text.rfind("\n", 0, at) + (len(self._before) if line == 1 else 0)
         raise QuerySyntaxError(f"{source} (line {line}, column {column})", details, summary)
+
+    def fail_at_word(self, word: str, *expected: str) -> NoReturn:
+        """Reject the text here, where the word begins but does not end.
+
+        Raises:
+            QuerySyntaxError: always; unexpected is the first character that the word has not.
+        """
+        self._merge(_Failure(self.position, expected, self._common_length(word)))
+        self.fail()
+
+    def expects(self, *expected: str) -> None:
+        """Name what could be here, for an error that no other one further on replaces."""
+        if self.position >= self._failure.position:
+            self._merge(_Failure(self.position, expected))
+
+    def choose(self, *readers: Callable[["Scanner"], T]) -> T:
+        """Return what the first reader returns that does not fail; each begins here.
+
+        Raises:
+            QuerySyntaxError: all fail; that of the last, once it has read something, else that of
+                the one that came furthest.
+        """
+        *attempts, last = readers
+        start, before = self.position, self._failure
+        for attempt in attempts:
+            try:
+                return attempt(self)
+            except QuerySyntaxError:
+                self.position = start
+        failed, self._failure = self._failure, before
+        try:
+            return last(self)
+        except QuerySyntaxError:
+            if self.position == start:
+                own, self._failure = self._failure, failed
+                self._merge(own)
+                self.fail()
+            raise
 
     @property
     def ended(self) -> bool:
@@ -84,8 +141,20 @@ class Scanner:
         if self.text.startswith(literal, self.position):
             self.position += len(literal)
             return True
-        self._expect(f'"{literal}"')
+        self._merge(_Failure(self.position, (f'"{literal}"',), self._common_length(literal)))
         return False
+
+    def take_whole(self, literal: str) -> bool:
+        """Go past the literal if it is next.
+
+        Raises:
+            QuerySyntaxError: it begins here, and goes on differently.
+        """
+        if not self.sees(literal) and self.sees(literal[0]):
+            self._failure = _Failure(self.position, (f'"{literal}"',), self._common_length(literal))
+            self.position += self._failure.fitting
+            self.fail()
+        return self.take(literal)
 
     def expect(self, literal: str, *instead: str) -> None:
         """Go past the literal.
@@ -115,9 +184,7 @@ class Scanner:
         """
         taken = next((word for word in words if self.sees(word)), None)
         if taken is None:
-            while self.sees(words[0][: self._fitting + 1]):
-                self._fitting += 1
-            self.fail(*(f'"{word}"' for word in words))
+            self.fail_at_word(words[0], *(f'"{word}"' for word in words))
         self.position += len(taken)
         return taken
 
@@ -135,7 +202,7 @@ class Scanner:
     def end(self, *instead: str) -> None:
         """Reject anything more. Raises QuerySyntaxError."""
         if not self.ended:
-            self.fail(*instead, _END)
+            self.fail(*instead, END)
 
     def enter(self) -> None:
         """Enter parentheses. Raises QuerySyntaxError when there are too many."""
@@ -149,7 +216,8 @@ class Scanner:
         self._depth -= 1
 
     def quoted(self) -> str | None:
-        """Return the content of "…", in which a backslash escapes a quote or a backslash."""
+        """Return the content of "…", in which a backslash escapes a quote or a backslash; None if
+        none is next, or none that ends."""
         if not self.sees('"'):
             return None
         start, self.position = self.position, self.position + 1
@@ -163,49 +231,82 @@ class Scanner:
                 char = self.text[self.position]
                 self.position += 1
             parts.append(char)
-        self._expect('"\\""')
         self.position = start
         return None
 
     def name(self, expected: str = "field name (* or [a..z0..9_$])") -> str | None:
-        """Return a name: in quotes, or words with dashes between them; None if none is next."""
-        quoted = self.quoted()
-        if quoted is not None:
-            return quoted
-        return self._dashed(_NAME_PART, expected)
+        """Return a name: in quotes, or words with dashes between them; None if none is next.
+
+        Raises:
+            QuerySyntaxError: it does not end.
+        """
+        if self.sees('"'):
+            return self._quoted_name()
+        parts = self._words(_NAME_PART, *_NAME_START)
+        if not parts:
+            self.expects(expected)
+            return None
+        self.expects(*(_NAME_START if len(parts) == 1 else ()), '"-"')
+        return "-".join(parts)
 
     def json_key(self) -> str | int | None:
-        """Return what follows an arrow: a key, or an index; None if neither is next."""
+        """Return what follows an arrow: a key, or an index; None if neither is next.
+
+        Raises:
+            QuerySyntaxError: it does not end.
+        """
         index = self.match(_INDEX)
         if index is not None:
             return int(index)
-        quoted = self.quoted()
-        if quoted is not None:
-            return quoted
-        return self._dashed(_KEY_PART, "any non reserved character different from: .,>()")
-
-    def _dashed(self, part: re.Pattern[str], expected: str) -> str | None:
-        first = self.match(part)
-        if first is None:
-            self._expect(expected)
+        self.expects('"-"', "digit")
+        if number := self.match(_NEGATIVE_NUMBER):
+            self.fail(*(_AFTER_INDEX if len(number) > 1 else ["digit"]))
+        if self.sees('"'):
+            return self._quoted_name()
+        parts = self._words(_KEY_PART)
+        if not parts:
+            self.expects("any non reserved character different from: .,>()")
             return None
-        parts = [first.strip()]
-        while self.sees("-") and not self.sees("->"):
-            start, self.position = self.position, self.position + 1
-            following = self.match(part)
-            if following is None:
-                self._expect(expected)
-                self.position = start
-                break
-            parts.append(following.strip())
-        self._expect("letter", "digit", '"-"')
         return "-".join(parts)
 
-    def _expect(self, *expected: str) -> None:
-        if self.position > self._furthest:
-            self._furthest, self._expected = self.position, []
-        if self.position == self._furthest:
-            self._expected += [each for each in expected if each not in self._expected]
+    def _quoted_name(self) -> str:
+        name = self.quoted()
+        if name is None:
+            self.position = len(self.text)
+            self.fail(*_IN_QUOTES)
+        return name
+
+    def _words(self, pattern: re.Pattern[str], *start: str) -> list[str]:
+        """Read words with dashes between them; `start` is what a word begins with."""
+        word = self.match(pattern)
+        words: list[str] = []
+        while word is not None:
+            words.append(word.strip())
+            if not self.sees("-") or self.sees("->"):
+                break
+            self.position += 1
+            word = self.match(pattern)
+            if word is None:
+                self.fail('">"', *start)
+        return words
+
+    def _common_length(self, word: str) -> int:
+        """Return how many characters of the word are next."""
+        length = 0
+        while length < len(word) and self.sees(word[: length + 1]):
+            length += 1
+        return length
+
+    def _merge(self, failure: _Failure) -> None:
+        """Take in a failure, unless the known one is further on; unexpected is what the first of
+        those at one position has not."""
+        known = self._failure
+        if failure.position > known.position:
+            self._failure = failure
+        elif failure.position == known.position:
+            new = tuple(each for each in failure.expected if each not in known.expected)
+            fitting = known.fitting if known.expected else failure.fitting
+            self._failure = _Failure(known.position, known.expected + new, fitting)
 
 
 def _escaped(text: str) -> str:
@@ -213,7 +314,7 @@ def _escaped(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _alternatives(expected: list[str]) -> str:
+def _alternatives(expected: tuple[str, ...]) -> str:
     if len(expected) == 1:
         return expected[0]
     return f"{', '.join(expected[:-1])} or {expected[-1]}"

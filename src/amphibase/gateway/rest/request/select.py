@@ -1,5 +1,7 @@
 """Reads `select=` and `order=`."""
 
+import re
+from dataclasses import replace
 from typing import cast
 
 from amphibase.gateway.rest.request import names
@@ -12,11 +14,14 @@ from amphibase.gateway.rest.request.query import (
     SelectItem,
     SelectRelation,
 )
-from amphibase.records.filters.names import parse_field, parse_json_path, parse_name
-from amphibase.records.filters.scanner import Scanner
+from amphibase.records.filters.names import parse_field, parse_name
+from amphibase.records.filters.scanner import END, QuerySyntaxError, Scanner
 from amphibase.records.filters.tree import FieldPath
 
-_AGGREGATES = ("count", "sum", "avg", "min", "max")
+_AGGREGATES = ("sum", "avg", "count", "max", "min")
+_PLAIN_COLUMN = re.compile(r"\w+(?=[,)])")
+_DIRECTIONS = ("asc", "desc")
+_NULLS = ("nullsfirst", "nullslast")
 
 
 @cached(1024)
@@ -24,7 +29,7 @@ def read_select(text: str) -> tuple[SelectItem, ...]:
     """Parse columns and relations, which nest. Raises QuerySyntaxError."""
     scanner = Scanner(text, "select parameter")
     items = _items(scanner)
-    scanner.end('")"', '","')
+    scanner.end()
     return items
 
 
@@ -35,38 +40,71 @@ def read_order(text: str) -> tuple[OrderingTerm, ...]:
     terms = [_term(scanner)]
     while scanner.take(","):
         terms.append(_term(scanner))
-    scanner.end('","')
+    scanner.end()
     return tuple(terms)
 
 
-_DIRECTIONS = ("asc", "desc")
-_NULLS = ("nullsfirst", "nullslast")
-
-
 def _items(scanner: Scanner) -> tuple[SelectItem, ...]:
-    scanner.spaces()
-    if scanner.ended or scanner.sees(")"):
+    start = scanner.position
+    try:
+        items = [_item(scanner)]
+    except QuerySyntaxError:
+        if scanner.position > start:
+            raise
         return ()
-    items = [_item(scanner)]
-    while scanner.take(","):
-        scanner.spaces()
+    while names.take_comma(scanner):
         items.append(_item(scanner))
     return tuple(items)
 
 
 def _item(scanner: Scanner) -> SelectItem:
-    if scanner.take("..."):
-        relation = _relation(scanner, None, spread=True)
-        return relation if relation is not None else scanner.fail('"("')
-    if scanner.take("*"):
-        return SelectField(FieldPath("*"))
+    if name := scanner.match(_PLAIN_COLUMN):  # most are, and this is the quicker way
+        return SelectField(FieldPath(name))
+    item = scanner.choose(_spread, _relation, _field)
+    if isinstance(item, SelectField):
+        return item
+    scanner.expect("(")
+    scanner.enter()
+    select = _items(scanner)
+    scanner.expect(")")
+    scanner.leave()
+    return replace(item, select=select)
+
+
+def _spread(scanner: Scanner) -> SelectItem:
+    scanner.spaces()
+    if not scanner.sees("..."):
+        scanner.fail('"..."')
+    scanner.position += len("...")
+    return _before_parenthesis(scanner, parse_name(scanner), None, spread=True)
+
+
+def _relation(scanner: Scanner) -> SelectItem:
+    scanner.spaces()
     alias = _alias(scanner)
-    start = scanner.position
-    relation = _relation(scanner, alias, spread=False)
-    if relation is not None:
-        return relation
-    scanner.position = start
-    return _field(scanner, alias)
+    name = parse_name(scanner)
+    if name == "count":
+        scanner.fail()  # the aggregate, not a relation
+    return _before_parenthesis(scanner, name, alias, spread=False)
+
+
+def _before_parenthesis(
+    scanner: Scanner, name: str, alias: str | None, *, spread: bool
+) -> SelectRelation:
+    """Read what may stand between the name of a relation and its parentheses."""
+    hint: str | None = None
+    join: Join | None = None
+    for _ in range(2):
+        if not scanner.take("!"):
+            break
+        word = parse_name(scanner)
+        if word in ("inner", "left"):
+            join = join or cast(Join, word)
+        else:
+            hint = hint or word
+    if not scanner.sees("("):
+        scanner.fail('"("')
+    return SelectRelation(name, (), alias, hint, join, spread)
 
 
 def _alias(scanner: Scanner) -> str | None:
@@ -74,68 +112,82 @@ def _alias(scanner: Scanner) -> str | None:
     name = scanner.name()
     if name is not None and scanner.sees(":") and not scanner.sees("::"):
         scanner.position += 1
+        scanner.expects('":"')
         return name
     scanner.position = start
     return None
 
 
-def _relation(scanner: Scanner, alias: str | None, *, spread: bool) -> SelectRelation | None:
-    """A relation, if that is what stands here: a name and parentheses."""
-    name = scanner.name()
-    if name is None:
-        return None
-    hint: str | None = None
-    join: Join | None = None
-    while scanner.take("!"):
-        word = parse_name(scanner)
-        if word in ("inner", "left") and join is None:
-            join = cast(Join, word)
-        elif hint is None:
-            hint = word
-        else:
-            scanner.fail('"("')
-    if not scanner.take("("):
-        if hint is not None or join is not None or spread:
-            scanner.fail()
-        return None
-    if name == "count" and scanner.sees(")") and not spread:
-        return None  # the aggregate, not a relation
-    scanner.enter()
-    select = _items(scanner)
-    scanner.expect(")", '","', "end of input")
-    scanner.leave()
-    return SelectRelation(name, select, alias, hint, join, spread)
+def _field(scanner: Scanner) -> SelectItem:
+    scanner.spaces()
+    field = scanner.choose(_all, _count, _column)
+    scanner.spaces()
+    return field
 
 
-def _field(scanner: Scanner, alias: str | None) -> SelectField:
-    if scanner.take("count()"):
-        return SelectField(FieldPath(""), alias, None, "count", names.cast(scanner))
-    field = FieldPath(parse_name(scanner), parse_json_path(scanner))
+def _all(scanner: Scanner) -> SelectField:
+    scanner.expect("*")
+    _end_of_field(scanner)
+    return SelectField(FieldPath("*"))
+
+
+def _count(scanner: Scanner) -> SelectField:
+    alias = _alias(scanner)
+    scanner.expect("count()")
+    aggregate_cast = names.cast(scanner)
+    _end_of_field(scanner)
+    return SelectField(FieldPath(""), alias, None, "count", aggregate_cast)
+
+
+def _column(scanner: Scanner) -> SelectField:
+    alias = _alias(scanner)
+    scanner.spaces()
+    field = parse_field(scanner)
+    scanner.spaces()
     cast_to = names.cast(scanner)
     aggregate: Aggregate | None = None
-    aggregate_cast = None
     if scanner.take("."):
-        for name in _AGGREGATES:
-            if scanner.take(f"{name}()"):
-                aggregate = cast(Aggregate, name)
-                aggregate_cast = names.cast(scanner)
-                break
-        else:
+        aggregate = cast(Aggregate, scanner.word(*_AGGREGATES))
+        if not scanner.take_whole("()"):
             scanner.fail()
+    aggregate_cast = names.cast(scanner)
+    _end_of_field(scanner)
     return SelectField(field, alias, cast_to, aggregate, aggregate_cast)
+
+
+def _end_of_field(scanner: Scanner) -> None:
+    if scanner.sees(")") or scanner.sees(","):
+        return
+    scanner.expects('")"', '","')
+    scanner.end()
+    scanner.expects(END)
 
 
 def _term(scanner: Scanner) -> OrderingTerm:
     scanner.spaces()
-    start = scanner.position
-    relation = scanner.name()
-    if relation is not None and scanner.sees("("):
-        scanner.position += 1
-        field = parse_field(scanner)
-        scanner.expect(")")
-    else:
-        relation, scanner.position = None, start
-        field = parse_field(scanner)
+    term = scanner.choose(_relation_term, _column_term)
+    scanner.spaces()
+    return term
+
+
+def _relation_term(scanner: Scanner) -> OrderingTerm:
+    relation = parse_name(scanner)
+    scanner.expect("(")
+    scanner.spaces()
+    field = parse_field(scanner)
+    scanner.spaces()
+    scanner.expect(")")
+    return OrderingTerm(field, *_direction(scanner), relation)
+
+
+def _column_term(scanner: Scanner) -> OrderingTerm:
+    field = parse_field(scanner)
+    scanner.spaces()
+    return OrderingTerm(field, *_direction(scanner))
+
+
+def _direction(scanner: Scanner) -> tuple[bool | None, bool | None]:
+    """Return whether it is descending, and whether nulls come first; None where nothing says so."""
     descending = nulls_first = None
     word = _after_dot(scanner, *_DIRECTIONS, *_NULLS)
     if word in _DIRECTIONS:
@@ -143,10 +195,9 @@ def _term(scanner: Scanner) -> OrderingTerm:
         word = _after_dot(scanner, *_NULLS)
     if word is not None:
         nulls_first = word == "nullsfirst"
-    scanner.spaces()
     if not scanner.sees(","):
         scanner.end(*(['","'] if word else ["delimiter (.)", '","']))
-    return OrderingTerm(field, descending, nulls_first, relation)
+    return descending, nulls_first
 
 
 def _after_dot(scanner: Scanner, *words: str) -> str | None:
