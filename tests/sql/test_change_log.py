@@ -603,3 +603,19 @@ def test_a_table_may_have_quotes_in_its_name() -> None:
         logged = connection.execute(text(written))
         assert [tuple(row) for row in logged] == [("a \"table's", "[1]")]
     Other.registry.dispose()
+
+
+async def test_a_look_into_a_log_without_changes_takes_no_query(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not records.is_sqlite:
+        pytest.skip("on Postgres it is one query, without a look at the log")
+    log = log_of(records.sql.database)
+    await records.of(Task, ANN).add(Task(title="tea"))
+    end = await log.position()
+    assert (await log.read(end)).is_empty
+    with monkeypatch.context() as patched:
+        patched.setattr(records.sql.database, "read", None)
+        assert (await log.read(end)).is_empty
+    await records.of(Task, ANN).add(Task(title="cake"))
+    assert len((await log.read(end)).entries) == 1

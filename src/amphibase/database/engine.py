@@ -21,6 +21,7 @@ from amphibase.models import DECIMAL_COLLATION, compare_decimals
 from amphibase.private_names.aiosqlite import create_collation
 
 if TYPE_CHECKING:
+    from amphibase.database.data_version import DataVersion
     from amphibase.database.pool import PipelinePool
 
 BUSY_TIMEOUT_MS = 10_000
@@ -64,6 +65,7 @@ class Database:
         options: with `by_transaction` decided.
         on_write: called after each transaction for writing that this process has committed.
         pipeline: for reads of one round trip; None where no connection is set aside for them.
+        data_version: says whether the database may have changed; None but on SQLite.
 
     Raises:
         ValueError: the URL is not of a supported database.
@@ -77,8 +79,10 @@ class Database:
         self.options = options
         self.dialect: str = self.url.get_backend_name()
         self.pipeline: PipelinePool | None = None
+        self.data_version: DataVersion | None = None
         if self.dialect == "sqlite":
             self.readers, self.engine = _sqlite_engines(self.url, options)
+            self.data_version = _data_version(self.engine)
         else:
             self.pipeline = _pipeline_pool(self.url, options)
             self.readers = self.engine = _postgres_engine(self.url, options)
@@ -142,12 +146,20 @@ class Database:
         """Close every connection."""
         if self.pipeline is not None:
             await self.pipeline.close()
+        if self.data_version is not None:
+            self.data_version.close()
         await self.engine.dispose()
         await self.readers.dispose()
 
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+def _data_version(engine: AsyncEngine) -> "DataVersion":
+    from amphibase.database.data_version import DataVersion  # brings SQLite's driver
+
+    return DataVersion(engine.dialect, engine.url)
 
 
 def _pipeline_pool(url: URL, options: PoolOptions) -> "PipelinePool | None":

@@ -64,7 +64,10 @@ CREATE FUNCTION amphibase.read_changes(
 ) RETURNS TABLE (
     snapshot text, lost boolean, transaction text, id bigint, table_name text, operation text,
     key text, old text, found bigint
-) LANGUAGE sql STABLE SET search_path = '' AS $$
+) LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT position.current::text, position.lost, entry.transaction::text, entry.id,
         entry.table_name, entry.operation, entry.key::text, entry.old, entry.found
     FROM (
@@ -100,8 +103,8 @@ CREATE FUNCTION amphibase.read_changes(
         ) AS counted
         WHERE counted.place = 1 OR counted.bytes <= max_bytes
         ORDER BY counted.place
-    ) AS entry ON NOT position.lost
-$$;
+    ) AS entry ON NOT position.lost;
+END $$;
 
 -- Deletes what is older, or beyond so many entries, among the oldest ones, and returns how many; one
 -- process at a time.
