@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from email.message import EmailMessage
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -62,6 +63,11 @@ class Smtp:
         self._user = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
 
+    @cached_property
+    def _tls_context(self) -> ssl.SSLContext:
+        """The system's certificates: to read them takes as long as to send a message."""
+        return ssl.create_default_context()
+
     async def send(self, message: EmailMessage) -> None:
         in_the_clear = self._tls is False and not is_loopback(self._host)
         import aiosmtplib
@@ -75,7 +81,7 @@ class Smtp:
             use_tls=self._tls,
             # A password goes over TLS or not at all; else TLS is used where it is offered.
             start_tls=True if self._password and in_the_clear else None,
-            tls_context=ssl.create_default_context(),
+            tls_context=self._tls_context,
             timeout=SMTP_TIMEOUT_SECONDS,
         )
 

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 
+from amphibase.certificates import https_context
+
 
 class ResponseTooLarge(httpx.RequestError):
     """A response is larger than what is read of one, or compressed, which hides its size."""
@@ -17,7 +19,7 @@ class LimitedTransport(httpx.AsyncHTTPTransport):
     """
 
     def __init__(self, limit: int) -> None:
-        super().__init__()
+        super().__init__(verify=https_context())
         self._limit = limit
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

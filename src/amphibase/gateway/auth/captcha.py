@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 from starlette.requests import Request
 
+from amphibase.certificates import https_context
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bearer import claims_of, is_admin
 from amphibase.gateway.auth.bodies import Body, read
@@ -77,7 +78,9 @@ async def _verify(core: Core, token: str, address: str | None) -> dict[str, Any]
     url = VERIFY_URLS[settings.security_captcha_provider]
     try:
         async with httpx.AsyncClient(
-            timeout=settings.security_captcha_timeout.total_seconds(), follow_redirects=False
+            timeout=settings.security_captcha_timeout.total_seconds(),
+            follow_redirects=False,
+            verify=https_context(),
         ) as client:
             response = await client.post(url, data=form)
         result = response.raise_for_status().json()

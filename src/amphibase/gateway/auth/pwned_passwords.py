@@ -3,6 +3,8 @@
 
 import hashlib
 
+from amphibase.certificates import https_context
+
 RANGE_URL = "https://api.pwnedpasswords.com/range"
 TIMEOUT_SECONDS = 5
 MAX_RESPONSE_BYTES = 1024 * 1024
@@ -23,7 +25,9 @@ async def has_leaked(password: str) -> bool:
     received = bytearray()
     try:
         async with (
-            httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=headers) as client,
+            httpx.AsyncClient(
+                timeout=TIMEOUT_SECONDS, headers=headers, verify=https_context()
+            ) as client,
             client.stream("GET", f"{RANGE_URL}/{prefix}") as response,
         ):
             response.raise_for_status()

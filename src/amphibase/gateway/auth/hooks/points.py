@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Claims
+from amphibase.certificates import https_context
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.hooks.settings import HookSettings, HookTarget
@@ -87,7 +88,7 @@ class AuthHooks:
         from amphibase.gateway.auth.hooks.dispatch import call_hook
 
         if self._client is None:
-            self._client = httpx.AsyncClient()
+            self._client = httpx.AsyncClient(verify=https_context())
         return await call_hook(target, payload, connection, self._client)
 
     async def _decision(
