@@ -80,6 +80,11 @@ class Forked:
         return self._process.exitcode
 
 
+def inherited() -> dict[str, str]:
+    """Return what every process finds in its environment."""
+    return {name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE")}
+
+
 def run_script(script: Path, environment: Mapping[str, str]) -> Completed:
     """Run a Python file in its folder until it ends; a warning is an error.
 
@@ -100,12 +105,12 @@ def run(
 
     Args:
         folder: where it runs.
-        environment: all that it finds there, besides the PATH and the width of lines.
+        environment: all that it finds there, besides `inherited` and the width of lines.
         arguments: of the command.
         input: what it reads.
         forked: False starts Python itself, as a shell does.
     """
-    whole = {"PATH": os.environ["PATH"], "COLUMNS": "200", **environment}
+    whole = {**inherited(), "COLUMNS": "200", **environment}
     if not forked:
         return subprocess.run(
             [*FROM_THE_START, *arguments],

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import certifi
 import psycopg
 import pytest
 from argon2 import PasswordHasher
@@ -18,6 +19,7 @@ from tests import rule_models as rule_models
 from tests.backends import SECRET as SECRET
 from tests.backends import Records
 from tests.browser import open_browser
+from tests.compiled_statements import shared_compiled_statements
 from tests.servers import Databases, new_server
 from tests.supabase_projects import (
     named_project,
@@ -69,12 +71,33 @@ def _cheap_hashes(real_hasher: PasswordHasher) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each HTTP client of a test would take 20 ms to read all those that the system trusts."""
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    path.write_text(first + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_compiled_statements() -> Iterator[None]:
+    with shared_compiled_statements():
+        yield
+
+
+VARIABLES = {
+    prefix + name.upper() for name in Settings.model_fields for prefix in ("", "AMPHIBASE_")
+}
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads the developer's own settings, or writes beside the code."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-        monkeypatch.delenv(f"AMPHIBASE_{name.upper()}", raising=False)
+    for name in VARIABLES & os.environ.keys():
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 

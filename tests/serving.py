@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
-from tests.commands import FROM_THE_START, Forked
+from tests.commands import FROM_THE_START, Forked, inherited
 
 START_SECONDS = 30
 
@@ -32,7 +32,7 @@ def serving(
     log = folder / "server.log"
     log.write_bytes(b"")
     command = ["serve", *arguments, "--port", "0"]
-    whole = {"PATH": os.environ["PATH"], **environment}
+    whole = {**inherited(), **environment}
     process: Process
     if forked:
         process = Forked(["amphibase", *command], folder, whole, [Path(os.devnull), log, log])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import inspect, make_url
-from tests.commands import Completed, Forked, run
+from tests.commands import Completed, Forked, inherited, run
 from tests.move.application import contents, open_engine, stored_files
 
 SECONDS = 60
@@ -40,7 +40,7 @@ class MoveFolder:
     @property
     def environment(self) -> dict[str, str]:
         return {
-            "PATH": os.environ["PATH"],
+            **inherited(),
             "COLUMNS": "200",
             "SOURCE_DATABASE_URL": self.source,
             "TARGET_DATABASE_URL": self.target,

@@ -26,11 +26,17 @@ from amphibase.postgres import Server
 ServeAuth = Callable[..., Awaitable[Api]]
 
 
+VARIABLES = {
+    "API_EXTERNAL_URL",
+    "GOTRUE_API_EXTERNAL_URL",
+    *(f"GOTRUE_{name.upper()}" for name in AuthSettings.model_fields),
+}
+
+
 @pytest.fixture(autouse=True)
 def _clean_auth_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*AuthSettings.model_fields, "api_external_url"):
-        monkeypatch.delenv(f"GOTRUE_{name.upper()}", raising=False)
-    monkeypatch.delenv("API_EXTERNAL_URL", raising=False)
+    for name in VARIABLES & os.environ.keys():
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
