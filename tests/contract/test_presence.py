@@ -344,6 +344,18 @@ class TestPresence:
             await bob.track({"n": 4})
             await until(bob, [{"n": 4}])
 
+    async def test_has_no_more_than_that_where_many_come_at_once(
+        self, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(presence_members, "MAX_PRESENCES", 3)
+        async with AsyncExitStack() as stack:
+            opening = [backend.presence(ROOM, ANN) for _ in range(12)]
+            joined = [await stack.enter_async_context(each) for each in opening]
+            tracking = (each.track({}) for each in joined)
+            results = await asyncio.gather(*tracking, return_exceptions=True)
+            assert results.count(None) == 3
+            assert [type(each) for each in results if each] == [TooManyRequests] * 9
+
     async def test_is_sent_anew_to_who_is_too_slow(
         self, backend: Backend, backend_settings: Settings
     ) -> None:

@@ -26,6 +26,8 @@ _PRESENT = (
     "JOIN {processes} AS processes ON processes.id = present.process "
     "WHERE present.topic = :topic AND processes.seen_at > {now} - :lifetime"
 )
+_LOCK = sql("SELECT pg_advisory_xact_lock(hashtext('amphibase.presences'), hashtext(:topic))")
+"""Keeps others from counting the topic's presences until the transaction has ended."""
 _OLDEST_FIRST = "ORDER BY present.joined_at, present.id"
 STATEMENTS = {
     "register": "INSERT INTO {processes} (id, seen_at) VALUES (:process, {now}) "
@@ -63,6 +65,8 @@ class SqlPresences:
         await self._create_tables()
         async with self._database.write() as connection:
             await self._execute(connection, "register", process=stored.process)
+            if self._on_postgres:  # SQLite has one writer at a time
+                await connection.execute(_LOCK, {"topic": stored.topic})
             result = await self._execute(connection, "put", **stored.values, most=most)
             return bool(result.rowcount)
 

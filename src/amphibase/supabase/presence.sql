@@ -11,6 +11,11 @@ CREATE FUNCTION amphibase_put_presence(
     VALUES (amphibase_put_presence.process, {now})
     ON CONFLICT DO NOTHING;
 
+    -- Nobody else counts the topic's presences until this transaction has ended.
+    SELECT pg_advisory_xact_lock(
+        hashtext('amphibase.presences'), hashtext(amphibase_put_presence.topic)
+    );
+
     WITH stored AS (
         INSERT INTO amphibase.presences AS present (
             id, topic, process, user_id, payload, joined_at
