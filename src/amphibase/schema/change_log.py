@@ -15,7 +15,7 @@ from amphibase.models import keeps_changes
 from amphibase.records.adoption import mappers_by_table
 from amphibase.schema.change_log_functions import (
     PROJECT_FUNCTIONS,
-    LogFunction,
+    SqlFunction,
     earlier_rows,
     functions_of,
     missing_functions,
@@ -72,7 +72,7 @@ def logged_tables(metadata: MetaData) -> list[Table]:
     ]
 
 
-def missing(connection: Connection, metadata: MetaData) -> list[LogTrigger | LogFunction]:
+def missing(connection: Connection, metadata: MetaData) -> list[LogTrigger | SqlFunction]:
     """Return the triggers that a database does not have, or has for other columns, and the
     functions that it does not have in this version.
 
@@ -125,7 +125,7 @@ def project_script(metadata: MetaData) -> str:
     return "\n\n".join([postgres_log().rstrip(), *_project_scripts(metadata), *statements])
 
 
-def project_functions(metadata: MetaData) -> list[LogFunction]:
+def project_functions(metadata: MetaData) -> list[SqlFunction]:
     """Return the functions of a project that are called over the Data API."""
     return [each for script in _project_scripts(metadata) for each in functions_of(script)]
 
@@ -140,7 +140,7 @@ def project_additions(connection: Connection, metadata: MetaData) -> list[str]:
     changes may be missing."""
     lacking = missing(connection, metadata)
     triggers = [each for each in lacking if isinstance(each, LogTrigger)]
-    functions = {each for each in lacking if isinstance(each, LogFunction)}
+    functions = {each for each in lacking if isinstance(each, SqlFunction)}
     functions |= {*missing_functions(connection, project_functions(metadata))}
     scripts = [postgres_log().rstrip(), *_project_scripts(metadata)]
     return [

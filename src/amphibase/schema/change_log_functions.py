@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Table
 from amphibase.schema.ddl import literal, name_within, quoted
 
 
-class LogFunction(NamedTuple):
-    """A function that writes, reads or trims the log.
+class SqlFunction(NamedTuple):
+    """A function that a script creates.
 
     Attributes:
         name: with its schema where that is `amphibase`.
@@ -60,14 +60,14 @@ END $$;
 GRANT EXECUTE ON FUNCTION {function}(jsonb) TO anon, authenticated, service_role;"""
 
 
-def functions_of(script: str) -> list[LogFunction]:
+def functions_of(script: str) -> list[SqlFunction]:
     """Return the functions that a script creates."""
-    return [LogFunction(name.strip('"'), body) for name, body in _FUNCTION.findall(script)]
+    return [SqlFunction(name.strip('"'), body) for name, body in _FUNCTION.findall(script)]
 
 
 def missing_functions(
-    connection: Connection, functions: Iterable[LogFunction]
-) -> list[LogFunction]:
+    connection: Connection, functions: Iterable[SqlFunction]
+) -> list[SqlFunction]:
     """Return those of some functions that a database does not have, or has in another version."""
     bodies = {name: body.split() for name, body in connection.exec_driver_sql(_EXISTING)}
     return [each for each in functions if bodies.get(each.name) != each.body.split()]

@@ -16,7 +16,11 @@ from amphibase.schema.ddl import run
 from amphibase.schema.migrations.chains import Chain
 from amphibase.schema.migrations.compare_policies import compare_policies
 from amphibase.schema.migrations.revision_file import write_revision
-from amphibase.supabase.starter import service_grants
+from amphibase.supabase.starter import (
+    missing_presence_functions,
+    presence_sql,
+    service_grants,
+)
 
 READING = ("SELECT", "SHOW", "WITH", "SAVEPOINT", "RELEASE", "ROLLBACK")
 """How the statements begin that change nothing."""
@@ -68,12 +72,14 @@ def next_migration(connection: Connection, chain: Chain, folder: Path) -> NextMi
     if written is not None:
         with _recorded(connection) as statements, Operations.context(chain.context(connection)):
             _load(written.path).upgrade()
-    log = change_log.project_additions(connection, chain.metadata)
-    if not statements and not log:
+    additions = change_log.project_additions(connection, chain.metadata)
+    if missing_presence_functions(connection):
+        additions.append(presence_sql())
+    if not statements and not additions:
         return NextMigration(None, tuple(warnings))
-    run(connection, *log)
+    run(connection, *additions)
     lines = [HEADER, *(f"-- {note}" for note in notes)]
-    body = [*(f"{statement};" for statement in statements), *log]
+    body = [*(f"{statement};" for statement in statements), *additions]
     reload = "NOTIFY pgrst, 'reload schema';"
     return NextMigration("\n\n".join(["\n".join(lines), *body, reload]) + "\n", (*warnings, *notes))
 

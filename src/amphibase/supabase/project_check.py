@@ -14,7 +14,12 @@ from amphibase.schema.change_log_functions import missing_functions
 from amphibase.settings import Settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
-from amphibase.supabase.starter import BUCKET, files_sql, presence_sql
+from amphibase.supabase.starter import (
+    BUCKET,
+    files_sql,
+    missing_presence_functions,
+    presence_sql,
+)
 
 FUNCTION = "amphibase_files"
 
@@ -66,16 +71,17 @@ async def check_database(
         yield str(difference)
     async with database.read() as connection:
         missing_triggers = await connection.run_sync(triggers.missing, metadata)
-        log_functions = await connection.run_sync(
+        functions = await connection.run_sync(
             missing_functions, change_log.project_functions(metadata)
         )
+        functions += await connection.run_sync(missing_presence_functions)
         found = await connection.execute(text(_STORAGE_POLICIES))
         existing_policies = {(row.name, row.relation) for row in found}
         has_function = await connection.scalar(text(_HAS_FUNCTION), {"name": FUNCTION})
         has_bucket = await connection.scalar(text(_HAS_BUCKET), {"id": BUCKET})
     for trigger in missing_triggers:
         yield f"trigger {trigger.function} of {trigger.table} is missing from the database"
-    for function in log_functions:
+    for function in functions:
         yield f"{function.subject} is missing from the database, or is another"
     for name, relation in _POLICY.findall(files_sql()):
         if (name, relation) not in existing_policies:

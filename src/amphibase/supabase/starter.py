@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from importlib.resources import files
 
-from sqlalchemy import MetaData
+from sqlalchemy import Connection, MetaData
 
 from amphibase.schema import change_log, create_tables, policies, policy_script, presence, triggers
+from amphibase.schema.change_log_functions import SqlFunction, functions_of, missing_functions
 from amphibase.schema.ddl import literal, quoted
 from amphibase.schema.grants import ANON, AUTHENTICATED, COMMANDS, Grant, grant
 from amphibase.schema.policies import TableRules
@@ -98,3 +99,8 @@ def presence_sql() -> str:
     comment, _, functions = script.partition("\n\n")
     functions = functions.replace("{now}", presence.POSTGRES_NAMES["now"])
     return f"{comment}\n\n{tables};\n\n{functions}"
+
+
+def missing_presence_functions(connection: Connection) -> list[SqlFunction]:
+    """Return the functions of presence that a project does not have, or has in another version."""
+    return missing_functions(connection, functions_of(presence_sql()))
