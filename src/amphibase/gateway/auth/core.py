@@ -34,6 +34,7 @@ from amphibase.gateway.auth.mail_templates import AuthEmail, EmailQueue, MailTem
 from amphibase.gateway.auth.mfa_rows import Factors
 from amphibase.gateway.auth.rate_limits import ClientRateLimiter, MessageQuota
 from amphibase.gateway.auth.redirects import Redirects
+from amphibase.gateway.auth.remote_templates import RemoteTemplates
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.auth.users import AuthUser, AuthUsers
@@ -110,7 +111,8 @@ class Core:
             settings.sms_max_frequency, codes.SMS_RATE_LIMIT, self.sms_quota
         )
         self.redirects = Redirects(settings.site_url, settings.uri_allow_list)
-        self.templates = MailTemplates(settings)
+        self.remote_templates = RemoteTemplates(settings.template_urls(settings.site_url))
+        self.templates = MailTemplates(settings, self.remote_templates)
         self.background = Background()
         self.audit = AuditLog(
             self.tables,

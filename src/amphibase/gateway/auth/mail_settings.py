@@ -1,5 +1,6 @@
 """The subjects and templates of a project's own emails."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -14,11 +15,31 @@ def _check_template(value: str | None) -> str | None:
     return value
 
 
+def _check_url(value: str | None) -> str | None:
+    if value is not None and not value.startswith(("http://", "https://", "/")):
+        raise ValueError("must be a URL, or a path of the site's URL that begins with /")
+    return value
+
+
 TemplateText = Annotated[str | None, AfterValidator(_check_template)]
+TemplateUrl = Annotated[str | None, AfterValidator(_check_url)]
+
+TEMPLATE_NAMES = (
+    "invite",
+    "confirmation",
+    "recovery",
+    "magic_link",
+    "email_change",
+    "reauthentication",
+)
 
 
 def _subject() -> Any:
     return Field(None, examples=["Welcome to the bakery"])
+
+
+def _template_url() -> Any:
+    return Field(None, examples=["https://example.com/invite.html"])
 
 
 def _template(name: str) -> Any:
@@ -37,9 +58,25 @@ class MailSettings(LoadedSettings):
     mailer_subjects_email_change: TemplateText = _subject()
     mailer_subjects_reauthentication: TemplateText = _subject()
 
+    mailer_templates_invite: TemplateUrl = _template_url()
+    mailer_templates_confirmation: TemplateUrl = _template_url()
+    mailer_templates_recovery: TemplateUrl = _template_url()
+    mailer_templates_magic_link: TemplateUrl = _template_url()
+    mailer_templates_email_change: TemplateUrl = _template_url()
+    mailer_templates_reauthentication: TemplateUrl = _template_url()
+
     mailer_template_invite: TemplateText = _template("invite")
     mailer_template_confirmation: TemplateText = _template("confirmation")
     mailer_template_recovery: TemplateText = _template("recovery")
     mailer_template_magic_link: TemplateText = _template("magic_link")
     mailer_template_email_change: TemplateText = _template("email_change")
     mailer_template_reauthentication: TemplateText = _template("reauthentication")
+
+    def template_urls(self, site_url: str) -> Mapping[str, str]:
+        """Return the URLs of templates by their names; `site_url` is what a path is of."""
+        urls = {name: getattr(self, f"mailer_templates_{name}") for name in TEMPLATE_NAMES}
+        return {
+            name: site_url.rstrip("/") + url if url.startswith("/") else url
+            for name, url in urls.items()
+            if url
+        }

@@ -16,6 +16,7 @@ from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.go_expression import TemplateError
 from amphibase.gateway.auth.go_template import Escape, GoTemplate
+from amphibase.gateway.auth.remote_templates import RemoteTemplates
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.redaction import redacted_logger
 
@@ -77,15 +78,33 @@ TEMPLATES: Mapping[str, str] = {
 }
 """The names of subjects and templates, by the kind of the email."""
 
+SENDS_EMAIL = frozenset(
+    (
+        ("POST", "/signup"),
+        ("POST", "/otp"),
+        ("POST", "/magiclink"),
+        ("POST", "/recover"),
+        ("POST", "/resend"),
+        ("POST", "/invite"),
+        ("GET", "/reauthenticate"),
+        ("PUT", "/user"),
+    )
+)
+"""Endpoints that send emails, with or without a user: the time of a response says nothing."""
+
 
 class MailTemplates:
     """Composes the messages; each holds a link, and the code that stands for it.
 
     Beside its plain text, a message has the HTML of the project's own template, where there is one.
+
+    Args:
+        remote: templates at URLs, which come before those of the settings.
     """
 
-    def __init__(self, settings: AuthSettings) -> None:
+    def __init__(self, settings: AuthSettings, remote: RemoteTemplates) -> None:
         self._settings = settings
+        self._remote = remote
 
     def link(self, kind: str, token: str, redirect_to: str) -> str:
         """Return the link that verifies a token.
@@ -236,7 +255,7 @@ class MailTemplates:
             if own_subject is not None:
                 # In one line, without control characters: a value of the user's adds no header.
                 subject = "".join(filter(str.isprintable, " ".join(own_subject.split())))
-            template = getattr(settings, f"mailer_template_{name}")
+            template = self._remote.get(name) or getattr(settings, f"mailer_template_{name}")
             content = _render(name, template, values, html.escape)
         host = urlsplit(settings.site_url).hostname
         message = compose(settings.sender, email, subject, text, host=host)
@@ -246,12 +265,16 @@ class MailTemplates:
 
 
 def _render(
-    name: str, template: str | None, values: Mapping[str, Any], escape: Escape = str
+    name: str,
+    template: GoTemplate | str | None,
+    values: Mapping[str, Any],
+    escape: Escape = str,
 ) -> str | None:
     if template is None:
         return None
     try:
-        return GoTemplate(template).render(values, escape)
+        template = GoTemplate(template) if isinstance(template, str) else template
+        return template.render(values, escape)
     except TemplateError as error:
         logger.error("The template of the email %s cannot be written: %s", name, error)
         message = f"Error sending {name.replace('_', ' ')} email"

@@ -14,6 +14,7 @@ from amphibase.gateway.auth import (
     admin,
     admin_audit,
     admin_links,
+    admin_sso,
     mfa,
     otp,
     reauthenticate,
@@ -30,7 +31,7 @@ from amphibase.gateway.auth.captcha import PROTECTED, check_captcha
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, respond_to
 from amphibase.gateway.auth.external import endpoints as external
-from amphibase.gateway.auth.mail_templates import EmailQueue
+from amphibase.gateway.auth.mail_templates import SENDS_EMAIL, EmailQueue
 from amphibase.gateway.auth.new_users import report_new_user
 from amphibase.gateway.auth.rate_limits import LIMITED, LimitedAction
 from amphibase.gateway.auth.settings import AuthSettings
@@ -71,6 +72,11 @@ ENDPOINTS: tuple[tuple[str, str, Call], ...] = (
     ("POST", "/invite", admin_links.invite),
     ("POST", "/admin/generate_link", admin_links.generate_link),
     ("GET", "/admin/audit", admin_audit.list_entries),
+    ("GET", "/admin/sso/providers", admin_sso.list_providers),
+    ("POST", "/admin/sso/providers", admin_sso.reject_change),
+    ("GET", "/admin/sso/providers/{id}", admin_sso.get_provider),
+    ("PUT", "/admin/sso/providers/{id}", admin_sso.reject_change),
+    ("DELETE", "/admin/sso/providers/{id}", admin_sso.delete_provider),
     ("GET", "/admin/users", admin.list_users),
     ("POST", "/admin/users", admin.create),
     ("GET", "/admin/users/{id}", admin.get),
@@ -123,14 +129,19 @@ class AuthApp:
 
     def _route(self, method: str, path: str, call: Call) -> Route:
         needs_captcha = path in PROTECTED and self._core.settings.security_captcha_enabled
-        endpoint = self._endpoint(call, LIMITED.get((method, path)), is_protected=needs_captcha)
+        endpoint = self._endpoint(
+            call,
+            LIMITED.get((method, path)),
+            is_protected=needs_captcha,
+            sends_email=(method, path) in SENDS_EMAIL,
+        )
         route = Route(path, endpoint, methods=[method])
         # Starlette lets HEAD in with GET, and who looks at a link must not have followed it.
         route.methods = {method}
         return route
 
     def _endpoint(
-        self, call: Call, limit: LimitedAction | None, *, is_protected: bool
+        self, call: Call, limit: LimitedAction | None, *, is_protected: bool, sends_email: bool
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
@@ -139,6 +150,8 @@ class AuthApp:
                     self._core.rate_limiter.check(limit, request)
                 if is_protected:
                     await check_captcha(self._core, request)
+                if sends_email:
+                    await self._core.remote_templates.refresh()
                 response = await call(self._core, request)
                 await report_new_user(self._core, request)
                 return response

@@ -1,0 +1,115 @@
+"""Templates of emails at URLs, from a local site."""
+
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from tests.gateway.auth.api import Api
+from tests.gateway.auth.conftest import ServeAuth
+from tests.third_parties import serving
+
+from amphibase.errors import ConfigurationError
+from amphibase.gateway.auth import remote_templates
+from amphibase.gateway.auth.settings import load_auth_settings
+
+BUILT_IN = "<pre>Follow this link"
+
+
+@dataclass
+class Site:
+    """Serves a template."""
+
+    url: str = ""
+    content: str = "<a href='{{ .ConfirmationURL }}'>Welcome</a>"
+    status: int = 200
+    requests: list[str] = field(default_factory=list)
+
+    async def respond(self, request: Request) -> Response:
+        self.requests.append(request.url.path)
+        return PlainTextResponse(self.content, self.status)
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        site.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with serving(Starlette(routes=[Route("/{path:path}", site.respond)]), listener):
+            yield site
+
+
+async def html(api: Api, email: str) -> str:
+    """The HTML of the email to a new user; what the inbox makes of plain text where it has none."""
+    await api.sign_up(email=email)
+    transport = httpx.ASGITransport(app=api.inbox)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        shown = (await client.get("/api/v1/message/latest")).json()
+    assert shown["To"][0]["Address"] == email
+    return str(shown["HTML"]).strip()
+
+
+async def test_a_template_at_a_url_is_fetched_once(serve: ServeAuth, site: Site) -> None:
+    api = await serve(
+        mailer_autoconfirm=False,
+        site_url=site.url,
+        mailer_templates_confirmation="/emails/confirm.html",
+        mailer_template_confirmation="<p>Of the file</p>",
+    )
+    assert site.requests == []
+    for email in ("ann@example.com", "bob@example.com"):
+        assert (await html(api, email)).endswith(">Welcome</a>")
+    assert site.requests == ["/emails/confirm.html"]
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "reason"),
+    [
+        (404, "Not found", "the status is 404"),
+        (200, "x" * 1_000_001, "it has over 1000000 bytes"),
+        (200, "{{ template }}", "template"),
+    ],
+)
+async def test_a_template_that_cannot_be_used_leaves_the_built_in_text(
+    serve: ServeAuth,
+    site: Site,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    content: str,
+    reason: str,
+) -> None:
+    site.status, site.content = status, content
+    url = f"{site.url}/confirm.html?key=hush"
+    api = await serve(mailer_autoconfirm=False, mailer_templates_confirmation=url)
+    assert (await html(api, "ann@example.com")).startswith(BUILT_IN)
+    assert "The template of the email confirmation at its URL cannot be used" in caplog.text
+    assert reason in caplog.text
+    assert "hush" not in caplog.text
+
+
+async def test_a_template_is_fetched_again_and_goes_on_where_that_fails(
+    serve: ServeAuth, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_templates, "MAX_AGE_SECONDS", 0)
+    monkeypatch.setattr(remote_templates, "RETRY_SECONDS", 0)
+    url = f"{site.url}/confirm.html"
+    api = await serve(mailer_autoconfirm=False, mailer_templates_confirmation=url)
+    seen: list[str] = []
+    for number, (status, content) in enumerate(
+        [(500, ""), (200, "<p>1</p>"), (500, ""), (200, "2")]
+    ):
+        site.status, site.content = status, content
+        seen.append(await html(api, f"user{number}@example.com"))
+    assert seen[0].startswith(BUILT_IN)
+    assert seen[1:] == ["<p>1</p>", "<p>1</p>", "2"]
+
+
+def test_what_is_no_url_of_a_template_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOTRUE_MAILER_TEMPLATES_INVITE", "emails/invite.html")
+    with pytest.raises(ConfigurationError, match="GOTRUE_MAILER_TEMPLATES_INVITE: must be a URL"):
+        load_auth_settings()
