@@ -5,9 +5,10 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Any
 
 import pytest
-from sqlalchemy import Index
+from sqlalchemy import Index, PrimaryKeyConstraint, String, UniqueConstraint, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.access.conftest import Desk
 from tests.access.helpdesk import (
@@ -23,16 +24,20 @@ from tests.access.helpdesk import (
 )
 
 from amphibase import Base
-from amphibase.access import Access
+from amphibase.access import Access, memberships
 from amphibase.backend import JsonRows, Repository
 from amphibase.models import Timestamps
+from amphibase.records.model_access import access_of
 from amphibase.records.model_info import ModelInfos
 from amphibase.records.predicates import fold
+from amphibase.schema.condition_sql import scope_queries
+from amphibase.schema.scope_functions import ScopeFunction
 from amphibase.sql.records import scoped_lists
 from amphibase.sql.records.scoped_lists import (
     MAX_KEYS,
     ScopedList,
     has_index_of_all,
+    have_duplicates,
     scope_of,
 )
 
@@ -157,3 +162,40 @@ def test_an_index_has_all_rows_in_order_if_it_begins_as_the_order(
         __table_args__ = (Index("own", *columns),) if columns else ()
 
     assert has_index_of_all(ModelInfos("postgresql").of(Item, ANN)) is expected
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (PrimaryKeyConstraint("user_id", "team"), False),
+        (UniqueConstraint("team"), False),
+        (UniqueConstraint("team", "user_id", "role"), True),
+        (Index("own", "user_id", "team", unique=True, postgresql_where=true()), True),
+        (Index("own", "user_id", "team"), True),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_scope_has_a_value_once_if_a_key_of_the_memberships_says_so(
+    key: Any, expected: bool
+) -> None:
+    class Local(DeclarativeBase):
+        type_annotation_map = Base.type_annotation_map
+
+    class Member(Local):
+        __tablename__ = "members"
+        __table_args__ = (key,)
+        id: Mapped[uuid.UUID]
+        user_id: Mapped[uuid.UUID]
+        team: Mapped[str] = mapped_column(String(8, collation="C"))
+        role: Mapped[str]
+        __mapper_args__ = {"primary_key": ["id"]}  # noqa: RUF012
+
+    class Item(Local):
+        __tablename__ = "items"
+        id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+        team: Mapped[str]
+        __access__ = Access(read=memberships(Member.team, of=Member.user_id).has("team"))
+
+    (query,) = scope_queries(access_of(Item).read)
+    assert have_duplicates(query) is expected
+    assert ScopeFunction.of(query).returned == "TEXT[]"

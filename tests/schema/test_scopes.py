@@ -169,9 +169,9 @@ async def test_a_scope_shows_the_callers_own_values_and_nothing_to_anonymous_cal
     names = [name for (name,) in await fetch(guarded, FUNCTIONS)]
     assert len(names) == 2
     for name in names:
-        call = SQL("SELECT * FROM amphibase.{}()").format(Identifier(name))
+        call = SQL("SELECT amphibase.{}()").format(Identifier(name))
         with calling(url_of(guarded), CALLERS["ann"]) as connection:
-            assert connection.execute(call).fetchall() == [(1,)]
+            assert connection.execute(call).fetchall() == [([1],)]
             assert attempt(connection, "SELECT FROM memberships") == 0
         with (
             calling(url_of(guarded), NOBODY) as connection,
@@ -193,7 +193,7 @@ async def test_scopes_and_searches_go_into_the_database_and_back(guarded: Applic
     assert path is not None
     written = path.read_text()
     assert "REVOKE ALL ON FUNCTION amphibase.scope_memberships_organisation_id_" in written
-    assert "organisation_id = ANY (ARRAY(SELECT amphibase.scope_memberships" in written
+    assert "organisation_id = ANY ((SELECT amphibase.scope_memberships" in written
     assert "REVOKE ALL ON FUNCTION amphibase.search_comments_" in written
     await guarded.upgrade()
     assert await guarded.differences() == []

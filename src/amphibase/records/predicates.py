@@ -168,10 +168,9 @@ class Predicates:
                     return row(column).is_(None)
                 return row(column) == self._caller_id()
             case InScope(column, query):
-                keys = self.scope(query)
                 if self._has_arrays:
-                    return row(column) == any_(func.array(keys.scalar_subquery()))
-                return row(column).in_(keys)
+                    return row(column) == any_(self.values(query))
+                return row(column).in_(self.scope(query))
             case HasRelated():
                 return self._related(condition, row)
             case Matches():
@@ -192,6 +191,10 @@ class Predicates:
         where = [self._replaced(each, {}, own) for each in query.where]
         is_own = own(query.user) == self._caller_id()
         return select(own(query.column).label("key")).where(is_own, *where).correlate(None)
+
+    def values(self, query: ScopeQuery) -> ColumnElement[Any]:
+        """Return the values of a scope as an array of Postgres."""
+        return func.array(self.scope(query).scalar_subquery())
 
     def _related(self, condition: HasRelated, row: RowColumns) -> ColumnElement[bool]:
         table: Any = condition.mapper.local_table

@@ -103,7 +103,8 @@ def condition_sql(condition: Condition, row: Row) -> str:
             return f"{row.column(column)} IS NULL"
         case InScope(column, query):
             function = ScopeFunction.of(query)
-            values = quoted(function.name) if row.for_owner else f"ARRAY(SELECT {function.call})"
+            called = f"(SELECT {function.call})::{function.returned}"
+            values = quoted(function.name) if row.for_owner else called
             return f"{row.column(column)} = ANY ({values})"
         case HasRelated():
             return _related(condition, row)
@@ -255,7 +256,7 @@ def variables(condition: Condition) -> dict[str, str]:
     Postgres plans a statement for the values of variables, and knows how many there are.
     """
     functions = map(ScopeFunction.of, scope_queries(condition))
-    scopes = {quoted(each.name): f"{each.returned}[] := ARRAY({each.body})" for each in functions}
+    scopes = {quoted(each.name): f"{each.returned} := {each.values}" for each in functions}
     return {CALLER_VARIABLE: "uuid := auth.uid()", **scopes}
 
 

@@ -34,7 +34,7 @@ from amphibase.sql.records.limit import limited
 from amphibase.sql.records.row_size import row_size_of
 from amphibase.sql.records.scoped_lists import (
     ScopedList,
-    scope_function,
+    call_of,
     scope_of,
     without,
 )
@@ -321,14 +321,14 @@ class QueryBuilder:
         if scope is None:
             return None
         follows = [] if after is None else [order.after(after)]
-        tables, readable = self.tables(), self.policy.readable
+        rest = without(scope, self.policy.readable)
         query = scope.query
         return ScopedList(
             info,
             scope,
-            keys=scope_function(query) if self.rls else Predicates(caller).scope(query),
-            visible=[*follows, *tables.where(readable)],
-            of_scope=[*follows, *tables.where(without(scope, readable))],
+            keys=call_of(query) if self.rls else Predicates(caller).values(query),
+            conditions=[*follows, *self.tables().where(rest)],
+            by_policy=self.rls,
             order=order,
             limit=limit,
         )

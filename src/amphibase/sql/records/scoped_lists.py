@@ -6,16 +6,16 @@ the newest rows of each organisation are read from an index that begins with the
 the newest of these are the list. They stand in a common table expression of the table's own name,
 from which the list is selected like any other:
 
-    WITH scope_keys AS MATERIALIZED (SELECT … FROM memberships … LIMIT 1001),
+    WITH scope_keys AS MATERIALIZED (SELECT ARRAY(SELECT … FROM memberships …) AS keys),
     newest_keys AS MATERIALIZED (          -- those whose rows can be in the list
-        SELECT key, created_at FROM (SELECT DISTINCT … FROM scope_keys) JOIN LATERAL (
+        SELECT key, created_at FROM (SELECT DISTINCT unnest(keys) … FROM scope_keys) JOIN LATERAL (
             SELECT … FROM tickets WHERE organisation_id = key ORDER BY … LIMIT 1
         ) ORDER BY … LIMIT 100
     ),
     tickets AS (
         SELECT … FROM newest_keys JOIN LATERAL (
             SELECT … FROM tickets WHERE organisation_id = key
-                AND created_at >= (SELECT min(created_at) … HAVING count(*) >= 100)
+                AND created_at >= (the oldest of newest_keys, where these are 100)
             ORDER BY … LIMIT 100
         )
         UNION ALL (the list as it is otherwise, where there are more than 1000 keys)
@@ -23,12 +23,12 @@ from which the list is selected like any other:
     SELECT … FROM tickets ORDER BY created_at DESC, id DESC LIMIT 100
 
 The number of keys is known when the statement runs, so Postgres executes one half alone. Predicates
-and policies apply to each table in it, as in any statement.
+and policies apply to each table in it, as in any statement. A policy reads the scope once more.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     CTE,
@@ -39,6 +39,8 @@ from sqlalchemy import (
     DateTime,
     FromClause,
     Select,
+    any_,
+    case,
     func,
     literal_column,
     select,
@@ -57,6 +59,7 @@ from amphibase.access.conditions import (
 )
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.ordering import Ordering
+from amphibase.records.unique_keys import is_partial, unique_keys
 from amphibase.schema.generated_functions import SCHEMA
 from amphibase.schema.scope_functions import ScopeFunction
 from amphibase.sql.records.limit import limited
@@ -88,10 +91,19 @@ def without(scope: InScope, condition: Condition) -> Condition:
     return all_of(*(part for part in conjuncts(condition) if part != scope))
 
 
-def scope_function(query: ScopeQuery) -> Select[Any]:
-    """Return the values of a scope, as `key`, as the function of the database gives them."""
+def call_of(query: ScopeQuery) -> ColumnElement[Any]:
+    """Return the array of a scope's values, as the function of the database returns it."""
     call = getattr(getattr(func, SCHEMA), ScopeFunction.of(query).name)
-    return select(call(type_=query.column.type).label("key"))
+    return cast(ColumnElement[Any], call())
+
+
+def have_duplicates(query: ScopeQuery) -> bool:
+    """Return whether a scope can have a value twice."""
+    once = {query.column.name, query.user.name}
+    return not any(
+        len(key.columns) and {column.name for column in key.columns} <= once and not is_partial(key)
+        for key in unique_keys(query.table).values()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +111,18 @@ class ScopedList:
     """The first rows of a list under a scope.
 
     Args:
-        keys: the values of the scope, as `key`.
-        visible: the conditions of all rows of the list.
-        of_scope: the same, where it is known that rows are in the scope.
+        keys: the array of the scope's values.
+        conditions: of all rows of the list, beside that they are in the scope.
+        by_policy: whether a policy requires that they are.
         order: newest first.
         limit: how many rows the list has.
     """
 
     info: ModelInfo[Any]
     scope: InScope
-    keys: Select[Any]
-    visible: Sequence[ColumnElement[bool]]
-    of_scope: Sequence[ColumnElement[bool]]
+    keys: ColumnElement[Any]
+    conditions: Sequence[ColumnElement[bool]]
+    by_policy: bool
     order: Ordering
     limit: int
 
@@ -136,21 +148,27 @@ class ScopedList:
         """Return the columns of the list's rows, and of more."""
         columns = [*columns]
         max_keys = MAX_KEYS_BESIDE_INDEX if has_index_of_all(self.info) else MAX_KEYS
-        scope_keys = _through_array(limited(self.keys, max_keys + 1)).cte("scope_keys")
-        scope_keys = scope_keys.prefix_with("MATERIALIZED")
         most: ColumnElement[int] = literal_column(str(max_keys))
-        count = select(func.count()).select_from(scope_keys).scalar_subquery()
-        keys: FromClause = (
-            select(scope_keys.c.key).where(count <= most).distinct().subquery("distinct_keys")
-        )
-        conditions = [*self.of_scope]
+        scope = select(self.keys.label("keys")).cte("scope_keys").prefix_with("MATERIALIZED")
+        array = scope.c["keys"]
+        count = func.cardinality(array)
+        key = func.unnest(array, type_=self.scope.query.column.type).label("key")
+        each_key = select(key).where(count <= most)
+        if have_duplicates(self.scope.query):
+            each_key = each_key.distinct()
+        keys: FromClause = each_key.subquery("each_key")
+        conditions = [*self.conditions]
         if self.limit < max_keys:
             keys = self._newest_keys(keys)
             conditions += self._reaches(keys)
         rows = self._newest_of(keys, columns, conditions, self.limit).lateral("newest_rows")
         by_key = select(*rows.c).select_from(keys.join(rows, true()))
-        plain = select(*columns).where(*self.visible, count > most).order_by(*self.order.clauses)
-        return union_all(by_key, limited(plain, self.limit))
+        plain = select(*columns).where(*self.conditions, select(count).scalar_subquery() > most)
+        if not self.by_policy:
+            # As a value: `ANY (SELECT …)` would compare with each row of the subquery.
+            values = func.coalesce(select(array).scalar_subquery())
+            plain = plain.where(self.scope.column == any_(values))
+        return union_all(by_key, limited(plain.order_by(*self.order.clauses), self.limit))
 
     def _newest_of(
         self,
@@ -166,7 +184,7 @@ class ScopedList:
     def _newest_keys(self, keys: FromClause) -> CTE:
         """Return the keys whose newest rows are the newest: all rows of the list are theirs."""
         newest_first = self.info.newest_first
-        newest = self._newest_of(keys, newest_first, self.of_scope, 1).lateral("newest_row")
+        newest = self._newest_of(keys, newest_first, self.conditions, 1).lateral("newest_row")
         rows = select(keys.c.key, *newest.c).select_from(keys.join(newest, true()))
         rows = limited(rows.order_by(*self._newest_first(newest)), self.limit)
         return rows.cte("newest_keys").prefix_with("MATERIALIZED")
@@ -178,10 +196,9 @@ class ScopedList:
         type_ = column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type
         if column.nullable or not isinstance(type_, Date | DateTime):
             return []
-        oldest = select(func.min(newest_keys.c[column.key]))
-        oldest = oldest.having(func.count() >= literal_column(str(self.limit)))
-        # In a subquery: Postgres takes COALESCE for leaky, and would compare after the policies.
-        bound = func.coalesce(oldest.scalar_subquery(), literal_column("'-infinity'"))
+        has_all = func.count() >= literal_column(str(self.limit))
+        oldest = func.min(newest_keys.c[column.key])
+        bound = case((has_all, oldest), else_=literal_column("'-infinity'"))
         return [column >= select(bound).scalar_subquery()]
 
     def _newest_first(self, rows: FromClause) -> list[ColumnElement[Any]]:
@@ -193,9 +210,3 @@ def has_index_of_all(info: ModelInfo[Any]) -> bool:
     indexes = (index.columns for index in info.table.indexes)
     firsts = [next(iter(columns), None) for columns in (info.table.primary_key.columns, *indexes)]
     return any(first is info.newest_first[0] for first in firsts)
-
-
-def _through_array(keys: Select[Any]) -> Select[Any]:
-    """Return keys in a form that Postgres plans once for all callers, however many each has."""
-    (key,) = keys.selected_columns
-    return select(func.unnest(func.array(keys.scalar_subquery()), type_=key.type).label("key"))
