@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from starlette.requests import HTTPConnection
@@ -81,6 +81,8 @@ async def batches(
 
     Raises:
         InvalidToken, SessionEnded, UserBanned: the token does not hold any more.
+        Unavailable: something is to be delivered, and it cannot be checked whether it does: what
+            carries messages (Redis) may be there while the accounts are not.
     """
     checked = time.monotonic()
     while True:
@@ -89,9 +91,12 @@ async def batches(
             raise InvalidToken("The access token has expired")
         batch = await stream.batch(min(HEARTBEAT_SECONDS, remaining))
         if time.monotonic() - checked >= HEARTBEAT_SECONDS and caller.token is not None:
-            checked = time.monotonic()
-            with suppress(Unavailable):  # then nothing is delivered either
+            try:
                 await backend.accounts.authenticate(caller.token)
+                checked = time.monotonic()
+            except Unavailable:
+                if batch:
+                    raise
         yield batch
 
 
