@@ -1,11 +1,18 @@
 """How settings are read: wrong values become lines that name what a person wrote."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from amphibase.errors import ConfigurationError
 
@@ -23,8 +30,38 @@ class LoadedSettings(BaseSettings):
         """Return the key of a file that a field is read from; None for a variable."""
         return None
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the arguments and, where they hold any setting, the environment and `.env`."""
+        return init_settings, *sources_in_use(settings_cls, env_settings, dotenv_settings)
+
 
 Kind = TypeVar("Kind", bound=LoadedSettings)
+
+
+def sources_in_use(
+    kind: type[BaseSettings], *sources: PydanticBaseSettingsSource
+) -> Iterator[PydanticBaseSettingsSource]:
+    """Yield the sources that hold a variable of these settings: the others would search for each
+    field in vain, which takes as long as all else that is done to read settings."""
+    for source in sources:
+        if not isinstance(source, EnvSettingsSource) or _names(kind) & source.env_vars.keys():
+            yield source
+
+
+@cache
+def _names(kind: type[BaseSettings]) -> frozenset[str]:
+    """All names that a source may have for a field, as sources spell them."""
+    fields = kind.model_fields
+    names = {name for field in fields for name in variables(kind, field)}
+    return frozenset(name.lower() for name in names | fields.keys())
 
 
 def check_networks(value: tuple[str, ...]) -> None:

@@ -30,7 +30,7 @@ from amphibase.gateway.config_names import (
     PATTERNS,
     key_in_table,
 )
-from amphibase.settings_loading import LoadedSettings, variables
+from amphibase.settings_loading import LoadedSettings, sources_in_use, variables
 
 CONFIG = Path("supabase/config.toml")
 
@@ -359,4 +359,5 @@ class ProjectSettings(LoadedSettings):
             source.config = {**source.config, "populate_by_name": False}
         if isinstance(dotenv_settings, DotEnvSettingsSource):
             dotenv_settings.dotenv_filtering = "only_existing"
-        return init_settings, env_settings, dotenv_settings, ConfigTomlSource(settings_cls)
+        in_use = sources_in_use(settings_cls, env_settings, dotenv_settings)
+        return init_settings, *in_use, ConfigTomlSource(settings_cls)
