@@ -1,14 +1,18 @@
 """The records of the backends that the contract is tested on, and the callers."""
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 from uuid import UUID
 
 from fastapi import FastAPI
-from sqlalchemy import Executable, text
+from psycopg import AsyncConnection
+from sqlalchemy import Executable, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from amphibase import ANONYMOUS, SERVICE, Amphibase, Base, Caller
 from amphibase.backend import Backend, Model, Repository
+from amphibase.database.url import to_conninfo
 from amphibase.models import User
 from amphibase.settings import Settings
 from amphibase.sql.backend import SqlBackend
@@ -76,8 +80,21 @@ class Records:
 
     async def clear(self) -> None:
         """Delete the rows of the tests' models."""
-        tables = [table for table in Base.metadata.sorted_tables if table.name.startswith("t_")]
-        statements = [f'DELETE FROM "{table.name}"' for table in reversed(tables)]
-        if not self.is_sqlite:
-            statements = ["; ".join(statements)]
-        await self.execute(*map(text, statements))
+        statements = _deletions(len(Base.metadata.tables))
+        if self.owner_url is not None:
+            conninfo = to_conninfo(make_url(self.owner_url))
+            async with await AsyncConnection.connect(conninfo) as connection:
+                await connection.execute(statements.encode())
+        elif self.is_sqlite:
+            async with self.sql.database.write() as connection:
+                raw: Any = (await connection.get_raw_connection()).driver_connection
+                await raw.executescript(f"BEGIN IMMEDIATE; {statements}; COMMIT")
+        else:
+            await self.execute(text(statements))
+
+
+@cache
+def _deletions(tables: int) -> str:
+    """The statements that empty the models' tables, for as many tables as there are."""
+    names = [table.name for table in Base.metadata.sorted_tables if table.name.startswith("t_")]
+    return "; ".join(f'DELETE FROM "{name}"' for name in reversed(names))

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 from tests import models as models  # their tables belong to every prepared database
 from tests import rule_models as rule_models
+from tests.applications import plain_application
 from tests.backends import SECRET as SECRET
 from tests.backends import Records
 from tests.browser import open_browser
@@ -31,7 +32,7 @@ from tests.supabase_projects import (
 from tests.supabase_tables import create_tables, created_tables, dropped_tables, owner_url
 from tests.third_parties import ThirdParty, open_third_party
 
-from amphibase import Amphibase, Base, Settings, load_settings
+from amphibase import Base, Settings, load_settings
 from amphibase.accounts import passwords
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.build import build_backend
@@ -55,6 +56,12 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)  # a test makes many objects, and few cycles
+
+
+def pytest_sessionfinish() -> None:
+    """What is left is collected once: pytest does it five times, each time for a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -249,9 +256,10 @@ async def backend(settings: Settings) -> AsyncIterator[SqlBackend]:
 
 
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
+def app(settings: Settings) -> Iterator[FastAPI]:
     """The application of the tests; `client` starts it."""
-    return Amphibase(settings).mount(FastAPI())
+    with plain_application(settings) as app:
+        yield app
 
 
 @pytest.fixture(scope="session", params=["sqlite", "predicate", "rls"])
