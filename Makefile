@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-long test-move test-realtime test-access lint format bench bench-gateway bench-supabase bench-regression \
-	bench-fast-path bench-move bench-realtime bench-soak bench-start docs clean
+	bench-fast-path bench-move bench-realtime bench-soak bench-start project-tables docs clean
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -11,6 +11,7 @@ export HOST PORT
 unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
+TABLES := src/amphibase/schema/project_tables.sql
 READY := .venv/.ready
 
 help: ## Show this help
@@ -80,6 +81,10 @@ bench-soak: $(READY) ## Ten minutes of load on four workers while they and Postg
 
 bench-start: $(READY) ## Measure what a start costs beside an earlier commit: EARLIER=a0ee756
 	$(BIN)/python -m bench start --rounds 9
+
+project-tables: $(READY) ## Write the tables of a local Supabase's new project from the revisions
+	$(BIN)/python -m amphibase.schema.migrations.project_tables > $(TABLES).new
+	mv $(TABLES).new $(TABLES)
 
 docs: $(READY) ## Build the documentation into site/
 	$(BIN)/uv sync --frozen --quiet --group docs

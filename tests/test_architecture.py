@@ -237,7 +237,7 @@ def test_the_start_of_the_local_supabase_waits_for_no_sqlalchemy_and_postgres_fo
     code = """
 import sys
 import amphibase.cli.supabase
-from amphibase.gateway import daemon, first_start, postgres, process
+from amphibase.gateway import daemon, postgres, upgrade, process
 print("psycopg" in sys.modules)
 import amphibase.gateway.build, amphibase.server
 from amphibase.gateway import buckets, grants, migrations, project

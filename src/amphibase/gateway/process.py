@@ -108,12 +108,8 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
         signal.signal(number, _exit_on_signal)
     folder.write_process()
     with ExitStack() as stack:
-        server = maker = None
+        server = None
         if settings.database_url is None:
-            if not (folder.path / POSTGRES).exists():
-                from amphibase.gateway.first_start import ProjectMaker
-
-                maker = stack.enter_context(ProjectMaker())
             server = stack.enter_context(_start_postgres(settings, folder))
         else:
             _check_services()
@@ -122,12 +118,12 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             owner_url = server.url if server else revealed(settings.database_url)
             password = _password_of_roles(settings, folder, owner_url)
-            from amphibase.gateway.project import is_prepared
+            from amphibase.gateway.project import needs_revisions
 
-            if not runner.run(is_prepared(owner_url)):
-                from amphibase.gateway.first_start import ProjectMaker
+            if runner.run(needs_revisions(owner_url)):
+                from amphibase.gateway.upgrade import upgrade
 
-                (maker or stack.enter_context(ProjectMaker())).make(owner_url, password)
+                upgrade(owner_url, password)
             if server:
                 server.wait_until_durable()
             runner.run(_serve(settings, folder, listeners, owner_url, password, ready))

@@ -1,10 +1,10 @@
 """A Supabase project's database: its roles, schemas, tables and functions, created where missing.
 
-`roles.sql` holds what belongs to the server, `project.sql` what belongs to the database,
-`realtime.sql` what Realtime needs of it, `pgcrypto.sql` and `uuid_ossp.sql` stand for extensions
-that the server lacks, `platform.sql` and `queues.sql` have what migrations mention of services that
-are not here, and `upstream.sql` what `auth` and `storage` have for features that are not; their
-other tables are those of `schema/`. A database that has all of it is known by a mark, so that
+`roles.sql` holds what belongs to the server, `project_tables.sql` the tables of `auth` and
+`storage`, `upstream.sql` what these have for features that are not here, `project.sql` what else
+belongs to the database, `realtime.sql` what Realtime needs of it, `platform.sql` and `queues.sql`
+what migrations mention of services that are not here, and `pgcrypto.sql` and `uuid_ossp.sql` stand
+for extensions that the server lacks. A database that has all of it is known by a mark, so that
 opening it again takes one query.
 
 Each service signs in as a role of its own, with no more rights than it needs; the superuser makes
@@ -30,6 +30,9 @@ from amphibase.published_secrets import has_published_password
 
 SCHEMA = Path(__file__).parents[1] / "schema"
 ROLES = SCHEMA / "roles.sql"
+TABLES = SCHEMA / "project_tables.sql"
+"""Of a new project; one of an earlier version runs the revisions that it lacks."""
+
 OBJECTS = tuple(
     SCHEMA / name
     for name in ("upstream.sql", "project.sql", "realtime.sql", "platform.sql", "queues.sql")
@@ -67,6 +70,10 @@ SELECT
     current_setting('server_version_num')::int / 10000,
     coalesce(obj_description(to_regnamespace('extensions'), 'pg_namespace') = %s, false)
         AND EXISTS (SELECT FROM pg_roles WHERE rolname = 'authenticator'),
+    NOT EXISTS (
+        SELECT FROM pg_class
+        WHERE relnamespace IN (to_regnamespace('auth'), to_regnamespace('storage'))
+    ),
     (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
     current_user::text,
     ARRAY(
@@ -79,6 +86,7 @@ SELECT
 class _State(NamedTuple):
     major: int
     is_made: bool
+    has_no_tables: bool
     is_superuser: bool
     user: str
     missing_roles: list[str]
@@ -115,10 +123,12 @@ class RoleUrls:
     realtime_admin: str = field(repr=False)
 
 
-async def is_prepared(url: str) -> bool:
-    """Return whether the database has a project of this version. Raises as `prepare` does."""
+async def needs_revisions(url: str) -> bool:
+    """Return whether `prepare` would run revisions of the tables, for which it imports Alembic.
+    Raises as `prepare` does."""
     async with connected(url) as connection:
-        return (await _read_state(connection)).is_made
+        state = await _read_state(connection)
+        return not (state.is_made or state.has_no_tables)
 
 
 async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = None) -> RoleUrls:
@@ -140,7 +150,7 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
     """
     async with connected(url) as connection:
         await connection.execute(ONE_AT_A_TIME)
-        major, is_made, is_superuser, user, missing = await _read_state(connection)
+        major, is_made, has_no_tables, is_superuser, user, missing = await _read_state(connection)
         if major < MINIMUM_MAJOR:
             raise ConfigurationError(
                 f"The database runs Postgres {major}; a project needs {MINIMUM_MAJOR} or later"
@@ -155,7 +165,10 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
         if not is_made:
             await connection.execute(ROLES.read_bytes())
             await connection.commit()
-            await _make_tables(url)
+            if has_no_tables:
+                await connection.execute(TABLES.read_bytes())
+            else:
+                await _run_revisions(url)
             for script in OBJECTS:
                 await connection.execute(script.read_bytes())
             await _substitute_extensions(connection)
@@ -301,8 +314,8 @@ async def _substitute_extensions(connection: AsyncConnection) -> None:
             await connection.execute(script.read_bytes())
 
 
-async def _make_tables(url: str) -> None:
-    # Here, since they are needed once in a database's life and take longer than all the rest.
+async def _run_revisions(url: str) -> None:
+    # Here, since few starts need them, and importing them takes longer than all the rest.
     from sqlalchemy import text
 
     from amphibase.database.engine import Database, PoolOptions
@@ -364,7 +377,7 @@ def _mark() -> str:
 def _fingerprint() -> str:
     """Return the version of what a project consists of."""
     digest = hashlib.sha256()
-    for path in (ROLES, *OBJECTS, *SUBSTITUTES.values()):
+    for path in (ROLES, TABLES, *OBJECTS, *SUBSTITUTES.values()):
         digest.update(path.read_bytes())
     for chain in ("auth", "storage"):
         for revision in sorted((REVISIONS / chain).glob("v*.py")):

@@ -102,6 +102,11 @@ def packaged_location(database: Database, name: Literal["auth", "storage"]) -> C
     """Locate the chain `auth` or `storage`, which comes with the package."""
     if database.dialect == "sqlite":
         return ChainLocation(name, (HERE / name,), f"{name}_amphibase_version", None)
+    return postgres_location(name)
+
+
+def postgres_location(name: Literal["auth", "storage"]) -> ChainLocation:
+    """Locate a chain that comes with the package, on Postgres."""
     return ChainLocation(name, (HERE / name,), "amphibase_version", name)
 
 

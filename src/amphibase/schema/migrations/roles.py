@@ -153,11 +153,17 @@ def create_missing(connection: Connection) -> None:
     for role in CALLERS:
         run(connection, _MEMBER.format(role=role))
     run(connection, _SCHEMA)
-    for name in FUNCTIONS:
-        run(connection, _FUNCTION.format(name=name, create=_create(name), mark=MARK))
+    run(connection, *missing_functions())
     for schema in ("'auth'", "current_schema()"):
         for role in CALLERS:
             run(connection, _USAGE.format(role=role, schema=schema))
+
+
+def missing_functions() -> list[str]:
+    """Return the statements that create the functions that are missing."""
+    return [
+        _FUNCTION.format(name=name, create=_create(name), mark=MARK).strip() for name in FUNCTIONS
+    ]
 
 
 def drop_own_functions(connection: Connection) -> None:

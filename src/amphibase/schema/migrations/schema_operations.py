@@ -31,7 +31,7 @@ class SchemaOperations:
         if not self.on_postgres:
             return sa.Enum(*values, name=name, native_enum=False, create_constraint=True)
         enum = postgresql.ENUM(*values, name=name, schema=self.schema, create_type=False)
-        enum.create(op.get_bind())
+        op.execute(postgresql.CreateEnumType(enum))
         return enum
 
     def create_table(self, name: str, *parts: sa.schema.SchemaItem, **options: Any) -> None:

@@ -39,7 +39,7 @@ def upgrade() -> None:
     storage.create_index("bname", "buckets", ["name"], unique=True)
     columns = (sa.column("id", sa.Text()), sa.column("name", sa.Text()))
     buckets = sa.table(storage.name_of("buckets"), *columns, schema=storage.schema)
-    op.execute(buckets.insert().values(id="uploads", name="uploads"))
+    op.bulk_insert(buckets, [{"id": "uploads", "name": "uploads"}])
 
     path_tokens: sa.Column[list[str]] = sa.Column(
         "path_tokens",
