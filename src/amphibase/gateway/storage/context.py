@@ -25,6 +25,7 @@ from amphibase.gateway.storage.settings import StorageSettings
 from amphibase.gateway.storage.signed_urls import SignedUrlClaims, SignedUrls
 from amphibase.gateway.storage.transactions import StorageTransactions
 from amphibase.gateway.storage.uploader import Uploader
+from amphibase.gateway.storage.versions import reject_versions
 
 _IS_BLOCKED = text("""
 SELECT coalesce(banned_until > now(), false) OR deleted_at IS NOT NULL
@@ -84,7 +85,12 @@ class StorageContext:
 
 
 def object_path(request: Request) -> ObjectPath:
-    """Return the bucket and the name that a request's path ends with."""
+    """Return the bucket and the name that a request's path ends with.
+
+    Raises:
+        FeatureNotEnabled: the query asks for a version of the object.
+    """
+    reject_versions(request.query_params)
     return request.path_params["bucket"], request.path_params["name"]
 
 

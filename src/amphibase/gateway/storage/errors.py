@@ -190,7 +190,8 @@ class BucketNotEmpty(StorageError):
 
 
 class FeatureNotEnabled(StorageError):
-    """Raised for kinds of buckets that this Storage does not have."""
+    """Raised for kinds of buckets, and what clients ask of buckets, that this Storage does not
+    have."""
 
     status = 409
     code = error = "NotSupported"

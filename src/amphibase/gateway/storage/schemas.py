@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from amphibase.gateway.storage.errors import EntityTooLarge, MalformedRequest
+from amphibase.gateway.storage.versions import reject_versions
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """Room for a thousand of the longest keys."""
@@ -43,7 +44,14 @@ def read_query(request: Request, kind: type[Model]) -> Model:
 
 
 def validate(kind: type[Model], value: Any, where: str) -> Model:
-    """Validate a value. Raises MalformedRequest, with the message of a JSON schema."""
+    """Validate a value.
+
+    Raises:
+        MalformedRequest: with the message of a JSON schema.
+        FeatureNotEnabled: it asks for versions of objects.
+    """
+    if isinstance(value, dict):
+        reject_versions(value)
     try:
         model = kind.model_validate(value)
     except ValidationError as error:
