@@ -8,6 +8,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.gateway.auth.rate_limit_settings import MessageRate
 from amphibase.gateway.auth.settings import load_auth_settings
 from amphibase.gateway.config_toml import BucketConfig, read_config
+from amphibase.gateway.keys import ApiKeys
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.gateway.storage.settings import StorageSettings
@@ -32,11 +33,15 @@ default_pool_size = 20
 [db.migrations]
 enabled = true
 schema_paths = []
+[db.network_restrictions]
+enabled = false
+allowed_cidrs = ["0.0.0.0/0"]
 [realtime]
 enabled = true
 [studio]
 enabled = true
 port = 54323
+openai_api_key = "env(OPENAI_API_KEY)"
 [storage]
 enabled = true
 file_size_limit = "50MiB"
@@ -54,6 +59,9 @@ enable_confirmations = false
 [auth.sms]
 enable_signup = false
 template = "Your code is {{ .Code }}"
+[auth.sms.twilio]
+enabled = false
+auth_token = "env(TWILIO_TOKEN)"
 [auth.external.apple]
 enabled = false
 client_id = ""
@@ -194,6 +202,53 @@ def test_what_has_no_effect_is_named_by_its_table(config: Path) -> None:
         "storage.vector",
     )
     assert found.unset == ("GOOGLE",)
+
+
+@pytest.mark.parametrize(
+    ("table", "setting", "named"),
+    [
+        ("api", "enabled = false", "api.enabled"),
+        ("auth", "enabled = false", "auth.enabled"),
+        ("realtime", "enabled = false", "realtime.enabled"),
+        ("local_smtp", "enabled = false", "local_smtp.enabled"),
+        ("local_smtp", "smtp_port = 54325", "local_smtp.smtp_port"),
+        ("api.tls", "enabled = true", "api.tls"),
+        ("db.pooler", "enabled = true\nport = 54329", "db.pooler"),
+        ("db.network_restrictions", "enabled = true", "db.network_restrictions"),
+        ("auth.sms.twilio", 'enabled = true\naccount_sid = "x"', "auth.sms.twilio"),
+    ],
+)
+def test_a_service_that_cannot_be_switched_off_or_on_is_named(
+    config: Path, table: str, setting: str, named: str
+) -> None:
+    config.write_text(f"[{table}]\n{setting}")
+    assert read_config().unknown == (named,)
+
+
+def test_keys_of_the_project_are_read(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_TOKENS", "a secret of more than thirty-two bytes")
+    config.write_text(
+        """
+        [auth]
+        jwt_secret = "env(SECRET_OF_TOKENS)"
+        anon_key = "anon"
+        service_role_key = "service"
+        publishable_key = "sb_publishable_x"
+        secret_key = "sb_secret_x"
+        [storage.s3_protocol]
+        enabled = false
+        """
+    )
+    settings = load(GatewaySettings)
+    assert settings.keys == ApiKeys(
+        secret="a secret of more than thirty-two bytes",
+        anon="anon",
+        service_role="service",
+        publishable="sb_publishable_x",
+        secret_key="sb_secret_x",
+    )
+    assert settings.signs_with_secret
+    assert settings.s3 is None
 
 
 RATE_LIMITS = """

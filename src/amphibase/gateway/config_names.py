@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from amphibase.published_secrets import CLI_JWT_SECRET
+
 NAMES: Mapping[str, str] = MappingProxyType(
     {
         "api.port": "GATEWAY_PORT",
@@ -22,11 +24,17 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "local_smtp.port": "GATEWAY_INBOX_PORT",
         "storage.file_size_limit": "FILE_SIZE_LIMIT",
         "storage.image_transformation.enabled": "IMAGE_TRANSFORMATION_ENABLED",
+        "storage.s3_protocol.enabled": "S3_PROTOCOL_ENABLED",
         "auth.site_url": "GOTRUE_SITE_URL",
         "auth.additional_redirect_urls": "GOTRUE_URI_ALLOW_LIST",
         "auth.jwt_expiry": "GOTRUE_JWT_EXP",
         "auth.signing_keys_path": "GOTRUE_JWT_KEYS",
         "auth.jwt_issuer": "GOTRUE_JWT_ISSUER",
+        "auth.jwt_secret": "JWT_SECRET",
+        "auth.anon_key": "ANON_KEY",
+        "auth.service_role_key": "SERVICE_ROLE_KEY",
+        "auth.publishable_key": "SUPABASE_PUBLISHABLE_KEY",
+        "auth.secret_key": "SUPABASE_SECRET_KEY",
         "auth.enable_refresh_token_rotation": "GOTRUE_SECURITY_REFRESH_TOKEN_ROTATION_ENABLED",
         "auth.refresh_token_reuse_interval": "GOTRUE_SECURITY_REFRESH_TOKEN_REUSE_INTERVAL",
         "auth.enable_signup": "GOTRUE_DISABLE_SIGNUP",
@@ -122,6 +130,7 @@ CLI_DEFAULTS: Mapping[str, str] = MappingProxyType(
         "db.port": "54322",
         "inbucket.port": "54324",
         "local_smtp.port": "54324",
+        "auth.jwt_secret": CLI_JWT_SECRET,
         "auth.rate_limit.anonymous_users": "30",
         "auth.rate_limit.sign_in_sign_ups": "30",
         "auth.rate_limit.sms_sent": "30",
@@ -139,11 +148,16 @@ CLI_DEFAULTS: Mapping[str, str] = MappingProxyType(
 )
 """Values that the file has in every new project, and that ask for nothing."""
 
+ALWAYS_ON = frozenset(
+    f"{service}.enabled"
+    for service in ("api", "auth", "storage", "realtime", "inbucket", "local_smtp")
+)
+"""Keys of services that the gateway always has."""
+
 NOT_HERE = frozenset(
     (
-        "project_id", "studio", "inbucket", "local_smtp", "analytics", "edge_runtime", "realtime",
-        "experimental", "api.enabled", "api.tls.enabled", "auth.enabled", "storage.enabled",
-        "db.health_timeout", "db.major_version", "db.shadow_port", "db.pooler",
+        "project_id", "studio", "analytics", "edge_runtime", "experimental", "db.health_timeout",
+        "db.major_version", "db.shadow_port", "realtime.ip_version", "realtime.max_header_length",
     )
 )  # fmt: skip
-"""Tables and keys about services that the gateway has not, or always has, and about containers."""
+"""Tables and keys about services that the gateway has not, and about containers."""

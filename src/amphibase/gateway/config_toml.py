@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_names import (
+    ALWAYS_ON,
     CLI_DEFAULTS,
     INVERTED,
     NAMES,
@@ -145,13 +146,15 @@ class _Reader:
         keys: dict[str, str] = {}
         unknown: dict[str, None] = {}
         for key, value in _flat(content):
+            if _is_not_here(key):
+                continue
             text = self._text(key, value)
             if text in ("", CLI_DEFAULTS.get(key)):
                 continue
             name = _variable(key)
             if name is not None:
                 values[name], keys[name] = text, key
-            elif not _asks_for_nothing(key, text) and not _is_not_here(key):
+            elif not _asks_for_nothing(key, text):
                 unknown[_table_of(key)] = None
         return ProjectConfig(
             values=values,
@@ -166,10 +169,18 @@ class _Reader:
     def _drop_what_is_off(self, content: dict[str, Any]) -> None:
         """Empty the tables that are off, by `enabled = false` or since they do not say `true`."""
         auth = self._table(content, "auth")
-        tables = {"auth.captcha": auth.get("captcha")}
+        tables = {
+            "auth.captcha": auth.get("captcha"),
+            "api.tls": self._table(content, "api").get("tls"),
+            **{
+                f"db.{name}": content["db"].get(name) for name in ("pooler", "network_restrictions")
+            },
+        }
         for parent in ("hook", "external", "third_party"):
             named = self._table(auth, parent).items()
             tables |= {f"auth.{parent}.{name}": table for name, table in named}
+        providers = self._table(auth, "sms").items()
+        tables |= {f"auth.sms.{name}": each for name, each in providers if name != "test_otp"}
         tables["auth.email.smtp"] = self._table(auth, "email").get("smtp")
         for key, table in tables.items():
             if not isinstance(table, dict):
@@ -289,7 +300,10 @@ def _variable(key: str) -> str | None:
 
 
 def _asks_for_nothing(key: str, text: str) -> bool:
-    """Return whether a key switches off what is not here; `enabel_signup = false` does not."""
+    """Return whether a key switches off what is not here, or on what always is; `enabel_signup =
+    false` does neither."""
+    if key in ALWAYS_ON:
+        return text == "true"
     return text == "false" and key.rpartition(".")[2].endswith("enabled")
 
 
