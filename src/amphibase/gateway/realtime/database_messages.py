@@ -10,7 +10,7 @@ from amphibase.database.engine import Database
 from amphibase.gateway.realtime.frames import Push, UserBroadcast, UserBroadcastPush
 from amphibase.gateway.realtime.join import TOPIC_PREFIX, Replay
 from amphibase.gateway.realtime.topics import Topics
-from amphibase.replication.pgoutput import RowChange
+from amphibase.replication.change import RowChange
 
 PUBLICATION = "supabase_realtime_messages_publication"
 SCHEMA, TABLE = "realtime", "messages"

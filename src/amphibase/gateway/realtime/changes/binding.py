@@ -12,7 +12,7 @@ from amphibase.gateway.realtime.changes.filters import (
     InvalidBinding,
     parse_filters,
 )
-from amphibase.replication.pgoutput import Operation, RowChange
+from amphibase.replication.change import Operation, RowChange
 
 ALL = "*"
 MAX_ID = 2**27 - 1

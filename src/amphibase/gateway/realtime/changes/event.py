@@ -7,7 +7,7 @@ import orjson
 
 from amphibase.gateway.realtime.changes.filters import INTEGERS
 from amphibase.gateway.realtime.changes.tables import RoleTable, TableColumn
-from amphibase.replication.pgoutput import UNCHANGED, Operation, Row, RowChange
+from amphibase.replication.change import UNCHANGED, Operation, Row, RowChange
 
 MAX_EVENT_BYTES = 1024 * 1024 - 4096
 """What fits into the largest message that supabase-py takes, 1 MiB, beside topic and ids."""

@@ -19,7 +19,7 @@ from amphibase.gateway.realtime.changes.jobs import RoleStatement, run_all
 from amphibase.gateway.realtime.changes.session import QuestionSession
 from amphibase.gateway.realtime.changes.tables import Tables
 from amphibase.redaction import redacted_logger
-from amphibase.replication.pgoutput import Relation, Row, RowChange, Value
+from amphibase.replication.change import Relation, Row, RowChange, Value
 
 logger = redacted_logger("amphibase.gateway.realtime")
 

@@ -38,7 +38,7 @@ from amphibase.gateway.realtime.changes.tables import (
 )
 from amphibase.gateway.realtime.frames import Push
 from amphibase.redaction import redacted_logger
-from amphibase.replication.pgoutput import Relation, RowChange
+from amphibase.replication.change import Relation, RowChange
 from amphibase.replication.visibility import (
     are_visible,
     visibility_call,

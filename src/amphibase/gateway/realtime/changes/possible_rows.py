@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from amphibase.replication.pgoutput import UNCHANGED, Row
+from amphibase.replication.change import UNCHANGED, Row
 
 
 class Kind(Enum):

@@ -7,7 +7,7 @@ from amphibase.gateway.realtime.changes.binding import Binding
 from amphibase.gateway.realtime.changes.lane import Lane
 from amphibase.gateway.realtime.changes.round import ChangeSubscriber, TimeLimit
 from amphibase.gateway.realtime.changes.slow_lane import SlowLane
-from amphibase.replication.pgoutput import Relation, RowChange
+from amphibase.replication.change import Relation, RowChange
 
 LIMIT = TimeLimit(milliseconds=250, statements_seconds=0.5)
 

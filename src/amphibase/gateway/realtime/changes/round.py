@@ -28,7 +28,7 @@ from amphibase.gateway.realtime.changes.session import QuestionSession
 from amphibase.gateway.realtime.changes.tables import RoleTable, Tables
 from amphibase.gateway.realtime.frames import Push
 from amphibase.gateway.realtime.tokens import ChannelCaller
-from amphibase.replication.pgoutput import Operation, Relation, Row, RowChange
+from amphibase.replication.change import Operation, Relation, Row, RowChange
 
 
 class ChangeSubscriber(Hashable, Protocol):

@@ -21,7 +21,7 @@ from amphibase.gateway.realtime.changes.event import new_row
 from amphibase.gateway.realtime.changes.jobs import RoleStatement, run
 from amphibase.gateway.realtime.changes.session import QuestionSession
 from amphibase.gateway.realtime.changes.tables import RoleTable, TableColumn
-from amphibase.replication.pgoutput import EPOCH, Operation, Relation, Row, RowChange
+from amphibase.replication.change import EPOCH, Operation, Relation, Row, RowChange
 
 MAX_FUNCTIONS = 200
 """Of one connection, which keeps a plan for each."""

@@ -14,7 +14,7 @@ from amphibase.gateway.realtime.changes.binding import Binding
 from amphibase.gateway.realtime.changes.lane import TOO_SLOW, Lane
 from amphibase.gateway.realtime.changes.round import ChangeSubscriber, TimeLimit
 from amphibase.redaction import redacted_logger
-from amphibase.replication.pgoutput import RowChange
+from amphibase.replication.change import RowChange
 
 logger = redacted_logger("amphibase.gateway.realtime")
 
