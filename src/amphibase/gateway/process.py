@@ -180,6 +180,8 @@ async def _serve(
             ", ".join(table.name for table in closed),
         )
     await buckets.create(owner_url, config.buckets)
+    if settings.database_url is not None:
+        await _remove_unused_triggers(owner_url)
     url = settings.external_url or local_url(settings.host, _port(listeners.api))
     project = Project(
         roles=roles,
@@ -250,6 +252,24 @@ async def _serve(
         ).serve(sockets=[listeners.api])
         inbox_server.should_exit = True
         await inbox_serving
+
+
+async def _remove_unused_triggers(owner_url: str) -> None:
+    """Remove what Realtime has left on tables where its process was killed."""
+    import psycopg
+
+    from amphibase.replication.outbox import remove_unused
+
+    try:
+        tables = await remove_unused(owner_url)
+    except psycopg.Error as error:
+        logger.warning("Triggers that Realtime may have left cannot be looked up: %s", error)
+        return
+    if tables:
+        logger.info(
+            "Removed the triggers of Realtime on %s: a gateway that was killed had left them",
+            ", ".join(tables),
+        )
 
 
 def stop(folder: DataDir) -> bool:

@@ -2,10 +2,10 @@
 
 `roles.sql` holds what belongs to the server, `project_tables.sql` the tables of `auth` and
 `storage`, `upstream.sql` what these have for features that are not here, `project.sql` what else
-belongs to the database, `realtime.sql` what Realtime needs of it, `platform.sql` and `queues.sql`
-what migrations mention of services that are not here, and `pgcrypto.sql` and `uuid_ossp.sql` stand
-for extensions that the server lacks. A database that has all of it is known by a mark, so that
-opening it again takes one query.
+belongs to the database, `realtime.sql` and `outbox.sql` what Realtime needs of it, `platform.sql`
+and `queues.sql` what migrations mention of services that are not here, and `pgcrypto.sql` and
+`uuid_ossp.sql` stand for extensions that the server lacks. A database that has all of it is known
+by a mark, so that opening it again takes one query.
 
 Each service signs in as a role of its own, with no more rights than it needs; the superuser makes
 the project and applies migrations.
@@ -35,7 +35,14 @@ TABLES = SCHEMA / "project_tables.sql"
 
 OBJECTS = tuple(
     SCHEMA / name
-    for name in ("upstream.sql", "project.sql", "realtime.sql", "platform.sql", "queues.sql")
+    for name in (
+        "upstream.sql",
+        "project.sql",
+        "realtime.sql",
+        "outbox.sql",
+        "platform.sql",
+        "queues.sql",
+    )
 )
 """In this order: the second grants what the first makes, and says who owns it."""
 

@@ -1,1 +1,1 @@
-"""Postgres's logical replication: the stream of what is committed, and its decoder."""
+"""What is committed to a Postgres: by logical replication, or else by triggers and an outbox."""

@@ -7,14 +7,10 @@ import psycopg
 
 from amphibase.database.connecting import connect
 from amphibase.redaction import redacted_logger
-from amphibase.replication.pgoutput import Decoder, RowChange
-from amphibase.replication.stream import (
-    CONNECT_SECONDS,
-    PUBLICATIONS,
-    ReplicationStream,
-    StreamFailed,
-    missing,
-)
+from amphibase.replication.change import RowChange
+from amphibase.replication.change_source import CONNECT_SECONDS, ChangeSource, StreamFailed
+from amphibase.replication.outbox_stream import OutboxStream
+from amphibase.replication.replication_stream import ReplicationStream, offers_replication
 
 logger = redacted_logger("amphibase.replication")
 
@@ -27,8 +23,11 @@ BACK = "it has been restored"
 class Feed:
     """Passes on every change that is committed after `start`, in the order of the commits.
 
+    The stream is one of logical replication or, where the server does not offer that to the role,
+    what triggers write to an outbox.
+
     Args:
-        url: of the database, as a role with REPLICATION.
+        url: of the database.
         publications: whose tables it has.
         slot_prefix: what the name of its temporary slot begins with.
         deliver: gets the changes of one round; the next are read after it has returned. Changes
@@ -61,14 +60,12 @@ class Feed:
         """Open the stream, unless it is open. After a failure it is tried again and again.
 
         Raises:
-            StreamFailed: the server does not offer it; says why.
+            StreamFailed: the server offers none; says why.
         """
         async with self._starting:
             if self._reading is None or self._reading.done():
                 try:
-                    stream = await ReplicationStream.open(
-                        self._url, self._publications, self._slot_prefix
-                    )
+                    stream = await self._open()
                 except StreamFailed as error:
                     self.failure = str(error)
                     if self._retrying is None or self._retrying.done():
@@ -80,7 +77,7 @@ class Feed:
                     self._failed(BACK)
 
     async def close(self) -> None:
-        """End the stream, and with it its slot."""
+        """End the stream, and with it what it has in the database."""
         for task in (self._retrying, self._reading):
             if task is not None:
                 task.cancel()
@@ -97,37 +94,52 @@ class Feed:
             except StreamFailed:
                 pause = min(2 * pause, MAX_RETRY_SECONDS)
 
-    async def _read(self, stream: ReplicationStream) -> None:
-        decoder = Decoder()
+    async def _open(self) -> ChangeSource:
+        try:
+            return await ReplicationStream.open(self._url, self._publications, self._slot_prefix)
+        except StreamFailed as error:
+            if await offers_replication(self._url):
+                raise
+            reason = str(error)
+        try:
+            stream = await OutboxStream.open(self._url, self._publications)
+        except StreamFailed as error:
+            raise StreamFailed(f"{reason}; and by triggers: {error}") from None
+        logger.warning(
+            "There is no logical replication (%s): triggers on the tables of %s write their "
+            "changes to realtime.outbox",
+            reason,
+            ", ".join(self._publications),
+        )
+        return stream
+
+    async def _read(self, stream: ChangeSource) -> None:
         watching = asyncio.create_task(self._watch(stream))
         try:
             while True:
-                decoded = map(decoder.decode, await stream.read())
-                if changes := [change for change in decoded if change is not None]:
+                if changes := await stream.read():
                     await self._deliver(changes)
+        except StreamFailed as error:
+            logger.warning("The changes of the database cannot be read: %s", error)
+            reason = str(error)
         except Exception as error:
-            if isinstance(error, StreamFailed):
-                logger.warning("The changes of the database cannot be read: %s", error)
-            else:
-                logger.exception("The changes of the database cannot be delivered")
-            self._failed(str(error))
+            logger.exception("The changes of the database cannot be delivered")
+            reason = str(error)
         finally:
             watching.cancel()
-            stream.close()
+            await stream.close()
+        self._failed(reason)
 
-    async def _watch(self, stream: ReplicationStream) -> None:
-        """End a stream whose publication is dropped: servers since 18 send it nothing more."""
+    async def _watch(self, stream: ChangeSource) -> None:
+        """Check the stream again and again, until it has to end."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                connecting = connect(self._url, connect_timeout=CONNECT_SECONDS)
+                connecting = connect(self._url, autocommit=True, connect_timeout=CONNECT_SECONDS)
                 async with await connecting as connection:
-                    cursor = await connection.execute(PUBLICATIONS)
-                    names = {name for (name,) in await cursor.fetchall()}
+                    await stream.check(connection)
+            except StreamFailed as error:
+                stream.fail(str(error))
+                return
             except psycopg.Error as error:  # a server that has ended has ended the stream too
-                logger.warning("The publications cannot be looked up: %s", error)
-                continue
-            for publication in self._publications:
-                if publication not in names:
-                    stream.fail(missing(publication))
-                    return
+                logger.warning("The stream of changes cannot be checked: %s", error)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -36,6 +36,10 @@ BEGIN
 END $$
 """
 
+REPLICATION, TRIGGERS = "replication", "triggers"
+on_both_sources = pytest.mark.parametrize("source", [REPLICATION, TRIGGERS], indirect=True)
+on_triggers = pytest.mark.parametrize("source", [TRIGGERS], indirect=True)
+
 ServeRealtime = Callable[..., Awaitable[Api]]
 Connect = Callable[..., Awaitable[Wire]]
 
@@ -63,7 +67,22 @@ def database(realtime_database: str) -> str:
 
 
 @pytest.fixture
-async def serve(database: str) -> AsyncIterator[ServeRealtime]:
+def source(request: pytest.FixtureRequest, postgres: Server) -> Iterator[str]:
+    """How the database sends its changes: by replication or, where its role may not, by triggers.
+
+    A test that says nothing has replication; `@on_both_sources` runs one on each."""
+    name = getattr(request, "param", REPLICATION)
+    if name == REPLICATION:
+        yield name
+        return
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("ALTER ROLE supabase_realtime_admin NOREPLICATION")
+        yield name
+        connection.execute("ALTER ROLE supabase_realtime_admin REPLICATION")
+
+
+@pytest.fixture
+async def serve(database: str, source: str) -> AsyncIterator[ServeRealtime]:
     """Starts Realtime with the settings that are given."""
     async with AsyncExitStack() as stack:
 
@@ -117,12 +136,19 @@ async def serving(database: str, **overrides: Any) -> AsyncIterator[Api]:
             running.should_exit = True
             await task
             await service.close()
-            await _expect_no_slot(database)
+            await expect_nothing_left(database)
 
 
-async def _expect_no_slot(database: str) -> None:
-    """Nothing that keeps the server's log is left behind; its process ends a little later."""
+async def expect_nothing_left(database: str) -> None:
+    """No trigger is left behind, and nothing that keeps the server's log; its process ends a little
+    later."""
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        cursor = await connection.execute(
+            "SELECT (SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%realtime_outbox')"
+            " + (SELECT count(*) FROM realtime.outbox)"
+            " + (SELECT count(*) FROM realtime.outbox_readers)"
+        )
+        assert await cursor.fetchone() == (0,)
         for _ in range(500):
             cursor = await connection.execute(
                 "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 from tests.gateway.realtime.api import ANN, BOB, Api
-from tests.gateway.realtime.conftest import Connect
+from tests.gateway.realtime.conftest import TRIGGERS, Connect, on_both_sources
 from tests.gateway.realtime.test_changes import change, subscribe
 
 BILLS = """
@@ -22,9 +22,10 @@ ALTER PUBLICATION supabase_realtime ADD TABLE shop.bills;
 """
 
 
+@on_both_sources
 @pytest.mark.parametrize("identity", ["DEFAULT", "FULL"])
 async def test_generated_columns_are_those_of_the_version_of_the_row(
-    api: Api, connect: Connect, identity: str
+    api: Api, connect: Connect, identity: str, source: str
 ) -> None:
     is_full = identity == "FULL"
     if is_full and await _major(api) >= 18:
@@ -50,8 +51,9 @@ async def test_generated_columns_are_those_of_the_version_of_the_row(
     assert received[2]["record"] == of_hundred
     assert received[2]["old_record"] == (of_ten if is_full else {"id": 1})
     assert received[3]["old_record"] == (of_hundred if is_full else {"id": 1})
-    # A large value that has not changed is sent with the whole of the old row alone.
-    assert received[4]["record"].get("text 0") == (f"d{long}" if is_full else None)
+    # Of a large value that has not changed, replication sends what a whole old row has.
+    is_known = is_full or source == TRIGGERS
+    assert received[4]["record"].get("text 0") == (f"d{long}" if is_known else None)
     for kind in ("UPDATE", "DELETE") if is_full else ("UPDATE",):
         assert (await change(filtered))["data"]["type"] == kind
     assert await filtered.is_silent()

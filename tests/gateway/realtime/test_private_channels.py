@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.gateway.realtime.api import ANN, BOB, SERVICE, Api
-from tests.gateway.realtime.conftest import Connect
+from tests.gateway.realtime.conftest import Connect, on_both_sources
 
 from amphibase.gateway.realtime import channel, database_messages
 
@@ -72,6 +72,7 @@ async def test_broadcasts_over_http_need_the_permission_too(api: Api, connect: C
     assert await wire.is_silent()
 
 
+@on_both_sources
 async def test_what_the_database_sends_reaches_the_topic_in_order(
     api: Api, connect: Connect
 ) -> None:

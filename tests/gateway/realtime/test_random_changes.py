@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.gateway.conftest import PASSWORD
 from tests.gateway.realtime.api import ANON, Api, Wire
-from tests.gateway.realtime.conftest import Connect, serving
+from tests.gateway.realtime.conftest import Connect, on_both_sources, serving
 from tests.gateway.realtime.random_changes import (
     ROOMS_OF_USERS,
     TABLE,
@@ -67,6 +67,7 @@ async def _prove(
         audience.check(history)
 
 
+@on_both_sources
 @pytest.mark.parametrize("has_rooms", [True, False])
 async def test_each_subscriber_receives_what_its_claims_and_filters_say(
     api: Api, connect: Connect, has_rooms: bool

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from tests.gateway.conftest import PASSWORD
 from tests.gateway.realtime.api import Api, Wire
-from tests.gateway.realtime.conftest import Connect, serving
+from tests.gateway.realtime.conftest import Connect, on_both_sources, serving
 from tests.gateway.realtime.test_changes import ITEMS, ROOM, change, subscribe
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed
@@ -19,11 +19,12 @@ from websockets.exceptions import ConnectionClosed
 from amphibase.gateway.project import prepare
 from amphibase.postgres import start
 from amphibase.replication import feed
-from amphibase.replication.stream import ReplicationStream
+from amphibase.replication.replication_stream import ReplicationStream
 
 ALL: dict[str, Any] = {"event": "*", "schema": "shop"}
 
 
+@on_both_sources
 async def test_a_publication_that_is_dropped_ends_the_stream_until_it_is_back(
     api: Api, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +50,7 @@ async def test_a_publication_that_is_dropped_ends_the_stream_until_it_is_back(
     assert (await change(wire))["data"]["record"]["id"] == 1
 
 
+@on_both_sources
 async def test_a_table_may_change_between_its_changes(api: Api, connect: Connect) -> None:
     await api.run(ITEMS)
     wire = await connect(api)

@@ -129,9 +129,10 @@ class Channel:
         """
         caller = authenticate(context.tokens, token if config.token is None else config.token)
         readable = await _readable(context, caller, name, is_private=config.is_private)
-        subscriptions = await _read_subscriptions(context, caller, config)
-        # Last, and before the reply: whoever has that receives every later commit.
+        # Before the reply: whoever has that receives every later commit. Triggers alter tables, of
+        # which the subscriptions keep what they have read.
         reason = await context.start_feed() if config.needs_feed else None
+        subscriptions = await _read_subscriptions(context, caller, config)
         channel = cls(context, socket, name, join_ref, config, caller, left, readable)
         channel._subscribe(subscriptions, reason)
         if config.replay is not None and BROADCAST in readable:

@@ -15,9 +15,9 @@ from amphibase.gateway.realtime.rates import AverageRate
 from amphibase.gateway.realtime.settings import RealtimeSettings
 from amphibase.gateway.realtime.topics import Subscriber, Topics
 from amphibase.redaction import redacted_logger
+from amphibase.replication.change import RowChange
+from amphibase.replication.change_source import StreamFailed
 from amphibase.replication.feed import Feed
-from amphibase.replication.pgoutput import RowChange
-from amphibase.replication.stream import StreamFailed
 
 if TYPE_CHECKING:
     from amphibase.gateway.realtime.client_socket import ClientSocket

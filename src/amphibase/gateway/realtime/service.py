@@ -39,8 +39,8 @@ class RealtimeApp:
     """Channels in the wire protocol of Supabase Realtime; satisfies `Service`.
 
     Args:
-        database_url: of a Postgres with the schema `realtime`, as a role that owns its tables, may
-            become every role that `authenticator` may, and has REPLICATION.
+        database_url: of a Postgres with the schema `realtime`, as a role that owns its tables and
+            may become every role that `authenticator` may.
         tokens: the project's keys.
     """
 

@@ -10,18 +10,28 @@ import secrets
 from collections.abc import Sequence
 from struct import Struct
 from time import monotonic
-from typing import Self
+from typing import Any, Self
 
-from psycopg import pq
+import psycopg
+from psycopg import AsyncConnection, pq
 from psycopg.conninfo import make_conninfo
+
+from amphibase.database.connecting import connect
+from amphibase.replication.change import RowChange
+from amphibase.replication.change_source import (
+    CONNECT_SECONDS,
+    PUBLICATIONS,
+    StreamFailed,
+    check_publications,
+    missing,
+)
+from amphibase.replication.pgoutput import Decoder
 
 STATUS_SECONDS = 10
 """The server ends a stream from which it hears nothing for 60 seconds (`wal_sender_timeout`)."""
 
 COMMIT = b"C"
 """The last message of a transaction."""
-
-PUBLICATIONS = "SELECT pubname FROM pg_catalog.pg_publication"
 
 MAX_MESSAGES = 2000
 """That are read at once."""
@@ -31,22 +41,19 @@ SESSION = (
     "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=1 "
     "-c bytea_output=hex -c lock_timeout=10s"
 )
-CONNECT_SECONDS = 10
 
 _DATA = Struct("!cQQq")
 _KEEPALIVE = Struct("!cQqb")
 _STATUS = Struct("!cQQQqb")
 
 
-class StreamFailed(Exception):
-    """The stream could not begin, or has ended; the server's own words, without any secret."""
-
-
 class ReplicationStream:
     """What is committed from the moment on at which it was opened."""
 
-    def __init__(self, connection: pq.abc.PGconn) -> None:
+    def __init__(self, connection: pq.abc.PGconn, publications: Sequence[str]) -> None:
         self._connection = connection
+        self._publications = publications
+        self._decoder = Decoder()
         self._position = 0
         self._reported = monotonic()
         self._ready = asyncio.Event()
@@ -64,14 +71,19 @@ class ReplicationStream:
         Raises:
             StreamFailed: the server does not offer it.
         """
-        return cls(await asyncio.to_thread(_connect, url, publications, slot_prefix))
+        connection = await asyncio.to_thread(_connect, url, publications, slot_prefix)
+        return cls(connection, publications)
 
-    async def read(self) -> list[bytes]:
-        """Return the messages that are there: whole transactions, except of a large one.
+    async def read(self) -> Sequence[RowChange]:
+        """Return the changes that are there: whole transactions, except of a large one."""
+        decoded = map(self._decoder.decode, await self._read_messages())
+        return [change for change in decoded if change is not None]
 
-        Raises:
-            StreamFailed: the stream has ended.
-        """
+    async def check(self, connection: AsyncConnection[Any]) -> None:
+        """Check the publications: servers since 18 send nothing more where one was dropped."""
+        await check_publications(connection, self._publications)
+
+    async def _read_messages(self) -> list[bytes]:
         messages: list[bytes] = []
         is_drained = False  # whether nothing more has come since the last message
         while len(messages) < MAX_MESSAGES:
@@ -94,12 +106,10 @@ class ReplicationStream:
         return messages
 
     def fail(self, reason: str) -> None:
-        """Let whoever reads get the error StreamFailed, now or next."""
         self._failure = reason
         self._ready.set()
 
-    def close(self) -> None:
-        """End the stream."""
+    async def close(self) -> None:
         self._connection.finish()
 
     def _receive(self, data: bytes, messages: list[bytes]) -> None:
@@ -149,6 +159,29 @@ class ReplicationStream:
         self._connection.flush()
 
 
+_OFFER = """
+SELECT (rolreplication OR rolsuper) AND current_setting('wal_level') = 'logical'
+    AND current_setting('max_wal_senders')::int > 0
+    AND current_setting('max_replication_slots')::int > 0
+FROM pg_catalog.pg_roles WHERE rolname = current_user
+"""
+
+
+async def offers_replication(url: str) -> bool:
+    """Return whether a server offers logical replication to a role; so it does where it cannot be
+    asked, and what failed may be tried again.
+
+    Args:
+        url: of the database, as the role.
+    """
+    try:
+        async with await connect(url, connect_timeout=CONNECT_SECONDS) as connection:
+            row = await (await connection.execute(_OFFER)).fetchone()
+    except psycopg.Error:
+        return True
+    return row is None or bool(row[0])
+
+
 def _connect(url: str, publications: Sequence[str], slot_prefix: str) -> pq.abc.PGconn:
     conninfo = make_conninfo(
         url, replication="database", options=SESSION, connect_timeout=CONNECT_SECONDS
@@ -191,11 +224,6 @@ def _check_publications(connection: pq.abc.PGconn, publications: Sequence[str]) 
     for name in publications:
         if name not in names:
             raise StreamFailed(missing(name))
-
-
-def missing(publication: str) -> str:
-    """Return why a stream cannot go on without a publication, in the server's words."""
-    return f'publication "{publication}" does not exist'
 
 
 def _reason(result: pq.abc.PGresult | None, connection: pq.abc.PGconn) -> str:

@@ -1,0 +1,58 @@
+"""What sources of changes have in common, by whichever way the database sends them."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from psycopg import AsyncConnection
+
+from amphibase.replication.change import RowChange
+
+CONNECT_SECONDS = 10
+
+PUBLICATIONS = "SELECT pubname FROM pg_catalog.pg_publication"
+
+
+class StreamFailed(Exception):
+    """The stream could not begin, or has ended; the server's own words, without any secret."""
+
+
+class ChangeSource(Protocol):
+    """What is committed from the moment on at which it was opened."""
+
+    async def read(self) -> Sequence[RowChange]:
+        """Return the next changes, in the order of the commits; none where nothing was changed.
+
+        Raises:
+            StreamFailed: the stream has ended.
+        """
+
+    async def check(self, connection: AsyncConnection[Any]) -> None:
+        """Do what has to be done every few seconds.
+
+        Args:
+            connection: to the same database, in autocommit.
+
+        Raises:
+            StreamFailed: the stream has to end; says why.
+            psycopg.Error: the database could not be asked.
+        """
+
+    def fail(self, reason: str) -> None:
+        """Let whoever reads get the error StreamFailed, now or next."""
+
+    async def close(self) -> None:
+        """End the stream, and remove what it has in the database."""
+
+
+async def check_publications(connection: AsyncConnection[Any], publications: Sequence[str]) -> None:
+    """Raise StreamFailed where one of the publications is missing."""
+    cursor = await connection.execute(PUBLICATIONS)
+    names = {name for (name,) in await cursor.fetchall()}
+    for publication in publications:
+        if publication not in names:
+            raise StreamFailed(missing(publication))
+
+
+def missing(publication: str) -> str:
+    """Return why a stream cannot go on without a publication, in the server's words."""
+    return f'publication "{publication}" does not exist'
