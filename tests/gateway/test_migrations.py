@@ -277,3 +277,30 @@ async def test_two_migrations_of_one_version_are_rejected(
         (folder / "migrations" / name).write_text("select 1;")
     with pytest.raises(ConfigurationError, match=r"1_b.sql and 1_a.sql have the same version 1"):
         await apply(project.owner, folder)
+
+
+async def test_secrets_of_the_vault_are_there_for_migrations_and_are_changed(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    reading = "SELECT name, decrypted_secret FROM vault.decrypted_secrets ORDER BY name"
+    (folder / "migrations/1_seen.sql").write_text(f"CREATE TABLE seen AS {reading}")
+    (folder / "config.toml").write_text('[db.vault]\na = "one"\nb = "two"\nc = "env(NOT_SET)"')
+    await apply(project.owner, folder)
+    (folder / "config.toml").write_text('[db.vault]\nb = "2"')
+    await apply(project.owner, folder)
+    with psycopg.connect(project.owner) as connection:
+        assert connection.execute("TABLE seen").fetchall() == [("a", "one"), ("b", "two")]
+        assert connection.execute(reading.encode()).fetchall() == [("a", "one"), ("b", "2")]
+
+
+async def test_a_vault_that_cannot_be_written_is_named_without_its_secrets(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    with psycopg.connect(project.owner) as connection:
+        connection.execute("DROP SCHEMA vault CASCADE")
+        connection.execute("CREATE SCHEMA vault")
+    (folder / "config.toml").write_text('[db.vault]\na = "hush"')
+    with pytest.raises(ConfigurationError) as raised:
+        await apply(project.owner, folder)
+    assert raised.value.detail.startswith("supabase/config.toml: db.vault: cannot be stored: ")
+    assert "hush" not in raised.value.detail

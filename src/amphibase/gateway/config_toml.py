@@ -78,6 +78,7 @@ class ProjectConfig:
         keys: that have these values, by the same names.
         seeds: the patterns of the files that are sown, in order; relative to `supabase`.
         applies_migrations: whether the files in `supabase/migrations` are applied.
+        vault: secrets by their names.
         unknown: the keys that have no effect here.
         unset: the variables that it refers to as `env(NAME)` and that are not set.
     """
@@ -86,6 +87,7 @@ class ProjectConfig:
     keys: Mapping[str, str] = field(default_factory=dict)
     seeds: Sequence[str] = ("./seed.sql",)
     applies_migrations: bool = True
+    vault: Mapping[str, str] = field(default_factory=dict, repr=False)
     buckets: Sequence[BucketConfig] = ()
     unknown: Sequence[str] = ()
     unset: Sequence[str] = ()
@@ -141,6 +143,9 @@ class _Reader:
         sows = self._is_on("db.seed.enabled", seed.pop("enabled", True))
         seeds = self._texts("db.seed.sql_paths", seed.pop("sql_paths", ["./seed.sql"]))
         applies = self._is_on("db.migrations.enabled", migrations.pop("enabled", True))
+        vault = self._table(database, "vault")
+        secrets = {name: self._resolved(str(value)) for name, value in vault.items()}
+        vault.clear()
         self._drop_what_is_off(content)
         values: dict[str, str] = {}
         keys: dict[str, str] = {}
@@ -161,6 +166,7 @@ class _Reader:
             keys=keys,
             seeds=seeds if sows else (),
             applies_migrations=applies,
+            vault={name: secret for name, secret in secrets.items() if secret},
             buckets=[self._bucket(name, table) for name, table in buckets.items()],
             unknown=tuple(unknown),
             unset=tuple(self._unset),

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from amphibase.errors import ConfigurationError
-from amphibase.gateway import extensions
+from amphibase.gateway import extensions, vault
 from amphibase.gateway.config_toml import ProjectConfig, read_config
 from amphibase.gateway.project import ONE_AT_A_TIME, connected
 from amphibase.gateway.sql_script import ScriptStatement, split
@@ -60,6 +60,8 @@ class Migration:
 async def apply(url: str, folder: Path, config: ProjectConfig | None = None) -> list[str]:
     """Apply the roles once, the migrations that wait, then each seed once.
 
+    Before them the secrets of the vault are stored, which they may read.
+
     Each file is one transaction, but for the statements that cannot run in one: these run alone,
     and what stands before them in the file is committed first.
 
@@ -79,13 +81,14 @@ async def apply(url: str, folder: Path, config: ProjectConfig | None = None) -> 
     config = config or read_config(folder / "config.toml")
     migrations = _find_migrations(folder / "migrations") if config.applies_migrations else []
     roles, seeds = folder / ROLES, _find_seeds(folder, config.seeds)
-    if not migrations and not seeds and not roles.exists():
+    if not (migrations or seeds or roles.exists() or config.vault):
         return []
     done = []
     async with connected(url) as connection:
         await connection.execute(ONE_AT_A_TIME)
         await connection.execute(_NOTES.encode())
         await connection.commit()
+        await vault.store(connection, config.vault)
         runner = _Runner(connection, await _available(connection), folder)
         if roles.exists() and await runner.run_once(roles):
             done.append(roles.name)
