@@ -96,8 +96,11 @@ class Ticket(Timestamps, SoftDelete, Versioned, Models):
     organisation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("desk_organisations.id"))
     title: Mapped[str]
     status: Mapped[str] = mapped_column(default="open")
+    parent_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("desk_tickets.id"))
     __table_args__ = (search_index("ix_desk_tickets_search", "title", "status"),)
     organisation: Mapped[Organisation] = relationship()
+    parent: Mapped["Ticket | None"] = relationship(remote_side=[id], back_populates="children")
+    children: Mapped[list["Ticket"]] = relationship(back_populates="parent")
     comments: Mapped[list["Comment"]] = relationship(back_populates="ticket")
 
 

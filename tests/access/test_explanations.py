@@ -22,7 +22,8 @@ from amphibase.services.access import Explanation, OperationVerdict, Verdict, ex
 
 
 async def explained(desk: Desk, row: Any, caller: Caller) -> Explanation:
-    return await explain(desk.backend, type(row), [row.id], caller)
+    async with desk.backend.session(SERVICE, writes=False) as session:
+        return await explain(session, type(row), [row.id], caller)
 
 
 def verdict_on(explanation: Explanation, operation: str) -> OperationVerdict:
@@ -115,4 +116,4 @@ async def test_a_deleted_row_and_a_missing_one_are_told_apart(desk: Desk) -> Non
     assert (await explained(desk, desk.ticket, ANN)).is_deleted
     assert not (await explained(desk, desk.other, ANN)).is_deleted
     with pytest.raises(NotFound):
-        await explain(desk.backend, Ticket, [desk.acme.id], ANN)
+        await explained(desk, Ticket(id=desk.acme.id), ANN)

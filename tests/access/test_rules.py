@@ -20,6 +20,7 @@ from tests.access.helpdesk import (
     Ticket,
     user,
 )
+from tests.records.listings import read
 
 from amphibase import ANONYMOUS, SERVICE, Caller
 from amphibase.errors import (
@@ -100,6 +101,24 @@ class TestReading:
         assert await titles(desk, NOBODY, counted >= 0) == []
         words = text("(SELECT count(*) FROM desk_memberships) = 2")
         assert await titles(desk, ANN, words) == ["acme"]
+
+    async def test_a_filter_by_rows_of_the_same_table_reads_those_that_the_caller_sees(
+        self, desk: Desk
+    ) -> None:
+        tickets = desk.of(Ticket)
+        for parent in (desk.ticket, desk.other):
+            place = desk.umbrella.id
+            child = Ticket(title=f"of {parent.title}", organisation_id=place, parent_id=parent.id)
+            await tickets.add(child)
+        for caller, seen in ((ADMIN, ["acme", "umb"]), (BOB, ["acme", "umb"]), (EVE, ["umb"])):
+            for title in ("acme", "umb"):
+                below, above = [f"of {title}"], [title]
+                by_parent = read(f"parent.title=eq.{title}", Ticket, max_relations=1).where
+                by_child = read(f"children.title=eq.{below[0]}", Ticket, max_relations=1).where
+                assert await titles(desk, caller, *by_parent) == (below if title in seen else [])
+                assert await titles(desk, caller, *by_child) == (above if title in seen else [])
+        await tickets.delete(desk.other.id)
+        assert await titles(desk, BOB, *by_parent) == []
 
 
 class TestAdding:

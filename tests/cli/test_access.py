@@ -69,6 +69,8 @@ def test_the_matrix_has_each_rule_of_each_model_with_its_operations(
     assert ["Comment", "read, add", 'through("ticket")'] in rows
     assert ["", "delete", 'owner | through("ticket", "delete")'] in rows
     assert ["", "billing_code", "read: service"] in rows
+    scope = "memberships(Membership.organisation_id, of=Membership.user_id)"
+    assert ["Organisation", "read", f'{scope}.has("id") | admin'] in rows
     page = run("matrix", "--html", "access.html")
     assert (page.returncode, page.stdout) == (0, "")
     text = (tmp_path / "access.html").read_text()

@@ -1,6 +1,7 @@
 """`amphibase supabase sql --since` and `check`: a project follows the models of an application."""
 
 import re
+import uuid
 from pathlib import Path
 
 import psycopg
@@ -92,6 +93,21 @@ def test_a_project_follows_the_models(folder: Path, local_supabase: LocalSupabas
     over_the_api = {name: value for name, value in environment.items() if name != "SUPABASE_DB_URL"}
     seen = run(folder, over_the_api, "supabase", "check", "--app", "after:app")
     assert seen.returncode == 0, seen.stdout + seen.stderr
+    id = uuid.uuid4()
+    apply(
+        local_supabase,
+        "SET session_replication_role = replica; "  # its owner does not matter
+        "INSERT INTO notes (id, owner_id, title, created_at, updated_at) "
+        f"VALUES ('{id}', '{id}', 'tea', now(), now())",
+    )
+    explain = ("access", "explain", "Note", str(id), "--as", "anonymous", "--app", "after:app")
+    explained = run(folder, environment, *explain)
+    assert (explained.returncode, explained.stderr) == (0, "")
+    assert "✓ read" in explained.stdout
+    assert "✗ delete" in explained.stdout
+    unexplained = run(folder, over_the_api, *explain)
+    assert unexplained.returncode == 2
+    assert "set SUPABASE_DB_URL to the database of the project" in unexplained.stderr
     apply(local_supabase, "DROP FUNCTION amphibase_earlier_tags, amphibase.read_changes")
     lacking = command("check", "--app", "after:app")
     assert "function amphibase_earlier_tags is missing from the database" in lacking.stdout

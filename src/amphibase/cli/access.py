@@ -2,6 +2,8 @@
 
 import asyncio
 import html
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 from sqlalchemy import inspect as inspect_model
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from amphibase.backend import ANONYMOUS, SERVICE, Backend, Caller
 from amphibase.cli.loading import amphibase_of_app
-from amphibase.errors import InvalidRequest, NotFound
+from amphibase.database.engine import Database
+from amphibase.errors import ConfigurationError, InvalidRequest, NotFound
 from amphibase.models import Base
 from amphibase.records.fields import fields_of
 from amphibase.services.access import (
@@ -27,11 +31,14 @@ from amphibase.services.access import (
 from amphibase.services.access import (
     explain as explain_access,
 )
+from amphibase.settings import Settings
 
 app = typer.Typer(help="Who may do what with the rows of models.", no_args_is_help=True)
 Application = Annotated[
     str, typer.Option("--app", metavar="MODULE:APP", help="Your application, to know its models.")
 ]
+WIDEST = 100_000
+"""The characters of a line that is never broken."""
 OPERATIONS = ("read", "add", "change", "delete")
 
 
@@ -54,7 +61,8 @@ def explain(
         chosen = model_named(Base.metadata, model)
         async with db.started() as state:
             caller = await _caller(state.backend, who)
-            return await explain_access(state.backend, chosen, _key(chosen, id), caller)
+            async with _session(state.backend, db.settings) as session:
+                return await explain_access(session, chosen, _key(chosen, id), caller)
 
     explanation = asyncio.run(explained())
     console = Console(soft_wrap=True)
@@ -83,13 +91,19 @@ def matrix(
     if html_path is not None:
         html_path.write_text(page(rules), encoding="utf-8")
         return
-    table = Table("model", "operations", Column("rule", overflow="fold"))
+    table = Table(*(Column(name, overflow="fold") for name in ("model", "operations", "rule")))
     for each in rules:
         rows = [*_grouped(each), *each.columns.items()]
         for place, (operations, rule) in enumerate(rows):
             table.add_row("" if place else each.model, operations, escape(rule))
         table.add_section()
-    Console().print(table)
+    _console().print(table)
+
+
+def _console() -> Console:
+    """Return a console that breaks no name where a file or another program reads what it prints."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDEST)
 
 
 def page(rules: list[ModelRules]) -> str:
@@ -110,6 +124,31 @@ def page(rules: list[ModelRules]) -> str:
         "th,td{border:1px solid #ccc;padding:6px;text-align:left;vertical-align:top}</style>\n"
         f"<table><tr>{heads}</tr>\n{rows}\n</table></html>\n"
     )
+
+
+@asynccontextmanager
+async def _session(backend: Backend, settings: Settings) -> AsyncIterator[AsyncSession]:
+    """Open a session of the service where the records are.
+
+    Raises:
+        ConfigurationError: they are in a Supabase project, and its database is not named.
+    """
+    if backend.capabilities.sessions:
+        async with backend.session(SERVICE, writes=False) as session:
+            yield session
+        return
+    url = settings.database_of("records")
+    if url is None:
+        raise ConfigurationError(
+            "Access is explained by queries that the Data API has no form of: set SUPABASE_DB_URL "
+            "to the database of the project"
+        )
+    database = Database(url)
+    try:
+        async with database.session(writes=False) as session:
+            yield session
+    finally:
+        await database.close()
 
 
 def _grouped(rules: ModelRules) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from amphibase.access import Operation, Rule, declaration_of
 from amphibase.access.conditions import Always, Condition, InScope, Never
 from amphibase.access.rules import AndRule, OrRule, ThroughRule
-from amphibase.backend import SERVICE, Backend, Caller
+from amphibase.backend import Caller
 from amphibase.errors import NotFound
 from amphibase.models import SoftDelete
 from amphibase.records.adoption import mappers_by_table
@@ -68,27 +68,26 @@ class Explanation:
 
 
 async def explain(
-    backend: Backend, model: type[Any], key: Sequence[Any], caller: Caller
+    session: AsyncSession, model: type[Any], key: Sequence[Any], caller: Caller
 ) -> Explanation:
     """Explain what a caller may do with a row.
 
     Args:
+        session: the service's, which reads rows whoever may see them.
         key: the values of its primary key.
         caller: anonymous or a user; claims that the application adds to tokens are not known
             unless they are among the caller's.
 
     Raises:
         NotFound: there is no such row.
-        NotSupported: the backend is not an SQL database.
     """
     mapper = inspect_model(model)
     row = and_(*(column == value for column, value in zip(mapper.primary_key, key, strict=True)))
-    async with backend.session(SERVICE, writes=False) as session:
-        explainer = _Explainer(session, caller)
-        if not await explainer.exists(model, row):
-            raise NotFound(f"There is no such {model.__name__}")
-        deleted = await explainer.is_deleted(model, row)
-        return Explanation(model, deleted, await explainer.operations(model, row))
+    explainer = _Explainer(session, caller)
+    if not await explainer.exists(model, row):
+        raise NotFound(f"There is no such {model.__name__}")
+    deleted = await explainer.is_deleted(model, row)
+    return Explanation(model, deleted, await explainer.operations(model, row))
 
 
 class _Explainer:

@@ -43,8 +43,8 @@ class FilterableRelation:
 def filterable_relations(model: type[Any]) -> dict[str, FilterableRelation]:
     """Return the relationships of a model that lists may be filtered by, by name.
 
-    They lead to another model, which callers other than the service may read, over columns that
-    are equal; a table in between has a model that declares its access.
+    They lead to a model that callers other than the service may read, over columns that are equal;
+    a table in between has a model that declares its access.
     """
     return {
         each.key: FilterableRelation(
@@ -55,10 +55,7 @@ def filterable_relations(model: type[Any]) -> dict[str, FilterableRelation]:
 
 
 def _readable(model: type[Any]) -> Iterator[RelationshipProperty[Any]]:
-    mapper = inspect_model(model)
-    for each in mapper.relationships:
-        if each.target is mapper.local_table:  # such as the parent in a tree
-            continue
+    for each in inspect_model(model).relationships:
         is_read = not isinstance(access_of(each.mapper.class_).read, Never)
         if is_read and _is_readable_join(each):
             yield each
