@@ -17,11 +17,8 @@ from amphibase.gateway.data_dir import DataDir, RunningGateway
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.settings_loading import load
 
-if TYPE_CHECKING:  # a start in the background prints JSON, or once
+if TYPE_CHECKING:  # what serves in the foreground would keep it in memory
     from rich.console import Console
-
-FRAME = 7
-"""How many columns the frame of a table of two takes."""
 
 app = typer.Typer(help="A local Supabase.", no_args_is_help=True)
 app.command("sql")(supabase_project.sql)
@@ -197,16 +194,10 @@ def _print(state: RunningGateway, output: Output) -> None:
         for name, value in state.values.items():
             typer.echo(f'{name}="{value}"')
     else:
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(show_header=False)
-        for row in state.values.items():
-            table.add_row(*map(escape, row))
-        # Values are there to be copied: none is cut, however narrow the terminal is.
-        widths = [max(map(len, column)) for column in (state.values.keys(), state.values.values())]
-        Console(width=sum(widths) + FRAME).print(table)
+        # Values are there to be copied: none is cut or framed, however narrow the terminal is.
+        width = max(map(len, state.values))
+        for name, value in state.values.items():
+            typer.echo(f"{name:{width}}  {value}")
 
 
 @contextmanager
