@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from tests.http.records import add, check, shared_records_app, titles
 from tests.models import Author, Book, Clip, Comment, Note, Post
 from tests.records.listings import read, rejected
 
 from amphibase import Settings
 from amphibase.records.filters.relations import filterable_relations
+from amphibase.records.listing import read_filters
 from amphibase.testing.client import Client
 
 
@@ -103,6 +105,24 @@ def test_related_filters_are_limited() -> None:
     many = "&".join(f"text=eq.{n}&post.title=eq.{n}" for n in range(33))
     assert "64 conditions" in rejected(many, Comment, max_relations=1)[1]
     assert rejected("post.remark=eq.a", Comment, max_relations=1)[0] == "post.remark"
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "message"),
+    [
+        (Post, "comments.text", "filters lists; changes are filtered by their own columns"),
+        (Note, "search", "filters lists; changes are filtered by their own columns"),
+        (Post, "search", "there is no such column"),
+        (Post, "tags.name", "there is no such column"),
+    ],
+)
+def test_changes_are_filtered_by_their_own_columns(
+    model: type[Any], name: str, message: str
+) -> None:
+    with pytest.raises(RequestValidationError) as rejection:
+        read_filters(model, [(name, "eq.a")])
+    error = rejection.value.errors()[0]
+    assert (error["loc"], error["msg"]) == (("query", name), message)
 
 
 async def test_lists_are_searched_where_a_model_has_a_search_index(

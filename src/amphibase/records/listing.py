@@ -92,10 +92,17 @@ def read_filters(model: type[Any], parameters: Iterable[tuple[str, str]]) -> Seq
     """
     columns, values = filterable_columns(model), list[Value]()
     builder = ExpressionBuilder(columns, values)
-    return [
-        builder.build(_condition(columns, name, name, text, values), name)
-        for name, text in parameters
-    ]
+    where = []
+    for name, text in parameters:
+        is_search = name == SEARCH and searchable(model)
+        if name not in columns and (
+            is_search or name.partition(".")[0] in filterable_relations(model)
+        ):
+            raise invalid_parameter(
+                name, "filters lists; changes are filtered by their own columns"
+            )
+        where.append(builder.build(_condition(columns, name, name, text, values), name))
+    return where
 
 
 def read_row_filters(
