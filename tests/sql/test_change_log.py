@@ -168,12 +168,41 @@ async def test_the_log_is_trimmed_to_its_newest_entries(
 
 async def test_a_cursor_of_another_database_is_a_loss(records: Records, ann: Changes[Task]) -> None:
     log = log_of(records.sql.database)
-    beyond: Any = (10**9,) if records.is_sqlite else (f"{10**9}:{10**9}:", None, None, None)
-    for position in (beyond, ("nonsense",), (), (1, 2, 3, 4)):
+    beyond: Any = (10**9, 1) if records.is_sqlite else (f"{10**9}:{10**9}:", None, None, None)
+    for position in (beyond, ("nonsense", 1), (), (1, 2, 3, 4)):
         read = await log.read(position)
         assert read.lost
         assert not read.entries
         assert not (await log.read(read.position)).lost
+
+
+async def test_a_cursor_from_before_the_database_was_restored_is_a_loss(
+    records: Records, ann: Changes[Task]
+) -> None:
+    await records.of(Task, ANN).add(Task(title="tea"))
+    await events(ann, 1)
+    log = tables.TABLE if records.is_sqlite else "amphibase.changes"
+    restoring = [f"UPDATE {log} SET changed_at = changed_at + 60"]  # others with these ids
+    back = []
+    if not records.is_sqlite:
+        restoring = [
+            f"ALTER TABLE {log} RENAME TO former",
+            f"CREATE TABLE {log} (LIKE amphibase.former)",
+        ]
+        back = [f"DROP TABLE {log}", "ALTER TABLE amphibase.former RENAME TO changes"]
+    for statement in restoring:
+        await records.execute(text(statement))
+    another = build_backend(records.settings, load_keys(records.settings))
+    try:
+        async with another.changes(Task, ANN, after=ann.cursor) as late:
+            assert await events(late, 1) == [Lost(late.cursor)]
+            cursor = late.cursor
+        async with another.changes(Task, ANN, after=cursor) as again:
+            assert await again.batch(0.1) == []
+    finally:
+        await another.close()
+        for statement in back:
+            await records.execute(text(statement))
 
 
 async def test_a_table_that_is_truncated_is_a_loss(records: Records, ann: Changes[Task]) -> None:

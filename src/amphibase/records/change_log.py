@@ -74,6 +74,10 @@ class LogSource(Protocol):
     poll_seconds: float
     """How often to look whether another process has written."""
 
+    async def identity(self) -> str:
+        """Return what tells the log from one that was restored from a copy of it; empty where
+        positions do, or nothing does."""
+
     async def position(self) -> Position:
         """Return the end of the log: all that is committed later comes after it."""
 

@@ -221,8 +221,8 @@ async def open_changes(
     position, lost = None, False
     if after is not None:
         try:
-            position = reader.position_of(after)
-        except InvalidCursor:  # of another key, such as before it was replaced
+            position = await reader.position_of(after)
+        except InvalidCursor:  # of another key or log, such as before either was replaced
             lost = True
     if position is None:
         position = await reader.position()

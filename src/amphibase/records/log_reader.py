@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from amphibase.errors import Retryable, Unavailable
+from amphibase.errors import InvalidCursor, Retryable, Unavailable
 from amphibase.records.change_log import LogRead, LogSource, Position
 from amphibase.records.cursors import Cursors
 
@@ -44,6 +44,7 @@ class LogReader:
     def __init__(self, source: LogSource, cursors: Cursors) -> None:
         self._source = source
         self._cursors = cursors
+        self._identity: str | None = None
         self._newest_cursor: tuple[Position, str] | None = None
         self._tail: Tail | None = None
         self._look_began = 0.0
@@ -57,18 +58,30 @@ class LogReader:
 
     async def position(self) -> Position:
         """Return the end of the log: all that is committed later comes after it."""
+        if self._identity is None:
+            self._identity = await self._source.identity()
         return (await self._look()).position
 
     def cursor(self, position: Position) -> str:
         """Return a cursor for a position, which all streams that get there take in turn."""
         if self._newest_cursor is None or self._newest_cursor[0] != position:
-            cursor = self._cursors.write(CURSOR, [*self._source.short(position)])
+            short = self._source.short(position)
+            cursor = self._cursors.write(CURSOR, [self._identity, *short])
             self._newest_cursor = position, cursor
         return self._newest_cursor[1]
 
-    def position_of(self, cursor: str) -> Position:
-        """Return the position of a cursor. Raises InvalidCursor."""
-        return tuple(self._cursors.read(CURSOR, cursor))
+    async def position_of(self, cursor: str) -> Position:
+        """Return the position of a cursor.
+
+        Raises:
+            InvalidCursor: it is of another log, or no cursor.
+        """
+        identity, *position = self._cursors.read(CURSOR, cursor) or [None]
+        if identity != self._identity:
+            self._identity = await self._source.identity()  # may have become another one
+            if identity != self._identity:
+                raise InvalidCursor
+        return tuple(position)
 
     def notice(self) -> None:
         """Look into the log at once: something was written by this process."""

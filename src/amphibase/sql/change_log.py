@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -9,6 +10,7 @@ from sqlalchemy import Row, text
 from amphibase.database.engine import Database
 from amphibase.database.errors import translated_errors
 from amphibase.database.statement import Call, Statement
+from amphibase.errors import Forbidden
 from amphibase.records.change_log import MAX_ENTRIES, TRIM_ENTRIES, Entry, LogRead, Position
 from amphibase.records.snapshot_log import ENTRIES_AT_A_TIME, SnapshotLog
 from amphibase.schema.change_log import TABLE
@@ -18,7 +20,8 @@ MAX_READ_BYTES = 8 * 1024 * 1024
 
 
 class SqliteLog:
-    """The log of a SQLite database. A position is the id of the last entry.
+    """The log of a SQLite database. A position is the id of the last entry, and when that was
+    written: in a database that was restored, another one has its id.
 
     While the database has not changed, looking for entries after the last one costs no query.
 
@@ -36,8 +39,8 @@ class SqliteLog:
 
     async def position(self) -> Position:
         async with self._database.read() as connection:
-            last: int = (await connection.execute(_SQLITE_END)).one().last
-        return (last,)
+            end = (await connection.execute(_SQLITE_END, {"after": None})).one()
+        return end.last, end.last_at
 
     async def read(self, after: Position, until: Position | None = None) -> LogRead:
         version = self._version()
@@ -55,13 +58,19 @@ class SqliteLog:
 
     async def _read(self, after: Position, until: Position | None) -> LogRead:
         async with self._database.read() as connection:
-            end = (await connection.execute(_SQLITE_END)).one()
-            if not _is_in_reach(after, end):
-                return LogRead((), (end.last,), (end.last,), lost=True)
-            (last,) = until or (end.last,)
-            limits = {"after": after[0], "until": last, "max_bytes": self._max_bytes}
+            number = after[0] if len(after) == 2 and isinstance(after[0], int) else None
+            end = (await connection.execute(_SQLITE_END, {"after": number})).one()
+            last: Position = end.last, end.last_at
+            if number is None or not _is_in_reach(number, after[1], end):
+                return LogRead((), last, last, lost=True)
+            last = until or last
+            limits = {"after": number, "until": last[0], "max_bytes": self._max_bytes}
             rows = (await connection.execute(_SQLITE_ENTRIES, limits)).all()
-        return LogRead(_entries(rows), (rows[-1].id if rows else last,), (last,))
+        position = (rows[-1].id, rows[-1].changed_at) if rows else last
+        return LogRead(_entries(rows), position, last)
+
+    async def identity(self) -> str:
+        return ""
 
     def short(self, position: Position) -> Position:
         return position
@@ -72,11 +81,11 @@ class SqliteLog:
             return (await connection.execute(_SQLITE_TRIM, limits)).rowcount
 
 
-def _is_in_reach(after: Position, end: Row[Any]) -> bool:
-    if len(after) != 1 or not isinstance(after[0], int) or after[0] > end.last:
+def _is_in_reach(number: int, written_at: Any, end: Row[Any]) -> bool:
+    if number > end.last or end.after_at not in (None, written_at):
         return False  # of another database
     reach: int = end.last if end.first is None else end.first - 1
-    return after[0] >= reach
+    return number >= reach
 
 
 class PostgresLog(SnapshotLog):
@@ -92,6 +101,14 @@ class PostgresLog(SnapshotLog):
         self._database = database
         # One round trip: a statement is its own transaction and its own snapshot.
         self._engine = database.readers.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def identity(self) -> str:
+        try:
+            async with self._database.read() as connection:
+                text: str = await connection.scalar(_POSTGRES_IDENTITY)
+        except Forbidden:  # a server may keep it from its users
+            return ""
+        return sha256(text.encode()).hexdigest()[:12]
 
     async def trim(self, hours: float) -> int:
         limits = {"hours": hours, "entries": MAX_ENTRIES, "size": TRIM_ENTRIES}
@@ -132,15 +149,19 @@ def _entries(rows: Sequence[Row[Any]]) -> list[Entry]:
 
 
 _SQLITE_END = text(
-    f"SELECT (SELECT min(id) FROM {TABLE}) AS first, "  # noqa: S608 - a constant
-    f"coalesce((SELECT seq FROM sqlite_sequence WHERE name = '{TABLE}'), 0) AS last"
+    "SELECT last, "  # noqa: S608 - a constant
+    f"(SELECT min(id) FROM {TABLE}) AS first, "
+    f"(SELECT changed_at FROM {TABLE} WHERE id = last) AS last_at, "
+    f"(SELECT changed_at FROM {TABLE} WHERE id = :after) AS after_at FROM ("
+    f"SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = '{TABLE}'), 0) AS last)"
 )
 _SQLITE_ENTRIES = text(
     "WITH next AS ("  # noqa: S608 - constants
     f"SELECT id, length(CAST(old AS BLOB)) AS bytes FROM {TABLE} "
     f"WHERE id > :after AND id <= :until ORDER BY id LIMIT {ENTRIES_AT_A_TIME}"
     "), upto AS (SELECT id, sum(bytes) OVER (ORDER BY id) AS bytes FROM next) "
-    f'SELECT id, table_name, operation, "key", old FROM {TABLE} WHERE id > :after AND id <= ('
+    f'SELECT id, changed_at, table_name, operation, "key", old FROM {TABLE} '
+    "WHERE id > :after AND id <= ("
     "SELECT coalesce("
     "max(CASE WHEN bytes IS NULL OR bytes <= :max_bytes THEN id END), min(id)) FROM upto"
     ") ORDER BY id"
@@ -184,6 +205,14 @@ def _postgres_read(*places: str) -> str:
 _POSTGRES_READ = text(_postgres_read(*(f":{name}" for name in _ARGUMENTS)))
 _PIPELINED_READ = Statement(
     _postgres_read(*(f"${place}" for place in range(1, len(_ARGUMENTS) + 1)))
+)
+# A dump that is restored has another table or database, a server that is restored another timeline.
+_POSTGRES_IDENTITY = text(
+    "SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), "
+    "CASE WHEN NOT pg_is_in_recovery() "
+    "THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END, "
+    "(SELECT oid FROM pg_database WHERE datname = current_database()), "
+    "CAST(to_regclass('amphibase.changes') AS oid))"
 )
 _POSTGRES_TRIM = text(
     "SELECT amphibase.trim_changes("

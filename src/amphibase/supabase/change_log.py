@@ -44,6 +44,9 @@ class ProjectLog(SnapshotLog):
         super().__init__(self._call, POLL_SECONDS, max_bytes)
         self._client = client
 
+    async def identity(self) -> str:
+        return ""
+
     async def trim(self, hours: float) -> int:
         limits = {"hours": hours, "entries": MAX_ENTRIES, "size": TRIM_ENTRIES}
         deleted: int = await self._post("amphibase_trim_changes", limits)
