@@ -60,7 +60,7 @@ ALLOWED = {
     "records": {"access", "backend", "errors", "models", "private_names", "redaction", "search"},
     "database": {"backend", "errors", "models", "private_names", "records", "search"},
     "messages": {"access", "backend", "errors", "redaction"},
-    "replication": {"database", "redaction"},
+    "replication": {"background", "database", "redaction"},
     "schema": SHARED | {"database", "records"},
     "accounts": SHARED | {"backend", "database", "schema"},
     "blobs": SHARED | {"backend", "database", "schema"},

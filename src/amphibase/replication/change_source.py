@@ -16,8 +16,19 @@ class StreamFailed(Exception):
     """The stream could not begin, or has ended; the server's own words, without any secret."""
 
 
+class StreamUnused(StreamFailed):
+    """The stream has ended because nobody needs it."""
+
+
 class ChangeSource(Protocol):
-    """What is committed from the moment on at which it was opened."""
+    """What is committed from the moment on at which it was opened.
+
+    Attributes:
+        delays_writers: whether it costs those who write, so that it is to end when nobody needs it.
+    """
+
+    @property
+    def delays_writers(self) -> bool: ...
 
     async def read(self) -> Sequence[RowChange]:
         """Return the next changes, in the order of the commits; none where nothing was changed.
@@ -37,8 +48,8 @@ class ChangeSource(Protocol):
             psycopg.Error: the database could not be asked.
         """
 
-    def fail(self, reason: str) -> None:
-        """Let whoever reads get the error StreamFailed, now or next."""
+    def fail(self, error: StreamFailed) -> None:
+        """Let whoever reads get an error, now or next."""
 
     async def close(self) -> None:
         """End the stream, and remove what it has in the database."""

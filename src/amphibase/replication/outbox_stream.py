@@ -64,6 +64,8 @@ ORDER BY id
 class OutboxStream:
     """What is committed from the moment on at which it was opened."""
 
+    delays_writers = True
+
     def __init__(
         self,
         url: str,
@@ -79,7 +81,7 @@ class OutboxStream:
         self._position = position
         self._rounds = self._read_rounds()
         self._relations: dict[str, _RowReader] = {}
-        self._failure: str | None = None
+        self._failure: StreamFailed | None = None
 
     @classmethod
     async def open(cls, url: str, publications: Sequence[str]) -> Self:
@@ -115,8 +117,8 @@ class OutboxStream:
         await check_publications(connection, self._publications)
         await outbox.renew(connection, self._id, self._position)
 
-    def fail(self, reason: str) -> None:
-        self._failure = reason
+    def fail(self, error: StreamFailed) -> None:
+        self._failure = error
 
     async def close(self) -> None:
         try:
@@ -130,7 +132,7 @@ class OutboxStream:
         pause = MIN_PAUSE_SECONDS
         while True:
             if self._failure is not None:
-                raise StreamFailed(self._failure)
+                raise self._failure
             values = {"id": self._id, "after": self._position}
             row = await (await self._connection.execute(_LOOK, values)).fetchone()
             assert row is not None

@@ -50,6 +50,8 @@ _STATUS = Struct("!cQQQqb")
 class ReplicationStream:
     """What is committed from the moment on at which it was opened."""
 
+    delays_writers = False
+
     def __init__(self, connection: pq.abc.PGconn, publications: Sequence[str]) -> None:
         self._connection = connection
         self._publications = publications
@@ -57,7 +59,7 @@ class ReplicationStream:
         self._position = 0
         self._reported = monotonic()
         self._ready = asyncio.Event()
-        self._failure: str | None = None
+        self._failure: StreamFailed | None = None
 
     @classmethod
     async def open(cls, url: str, publications: Sequence[str], slot_prefix: str) -> Self:
@@ -105,8 +107,8 @@ class ReplicationStream:
         self._report_in_time()
         return messages
 
-    def fail(self, reason: str) -> None:
-        self._failure = reason
+    def fail(self, error: StreamFailed) -> None:
+        self._failure = error
         self._ready.set()
 
     async def close(self) -> None:
@@ -137,7 +139,7 @@ class ReplicationStream:
         finally:
             loop.remove_reader(descriptor)
         if self._failure is not None:
-            raise StreamFailed(self._failure)
+            raise self._failure
         self._consume()
 
     def _consume(self) -> None:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from tests.gateway.conftest import PASSWORD
 from tests.gateway.realtime.api import Api, Wire
-from tests.gateway.realtime.conftest import Connect, on_both_sources, serving
+from tests.gateway.realtime.conftest import Connect, on_both_sources, on_triggers, serving
 from tests.gateway.realtime.test_changes import ITEMS, ROOM, change, subscribe
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed
@@ -80,6 +80,29 @@ async def test_a_table_may_change_between_its_changes(api: Api, connect: Connect
     assert (renamed["table"], renamed["record"]["number"]) == ("things", 4)
 
 
+@on_triggers
+async def test_triggers_are_removed_when_no_channel_needs_them_and_are_back_for_the_next(
+    api: Api, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "UNUSED_SECONDS", 0.0)
+    await api.run(ITEMS)
+    wire = await connect(api)
+    for number in range(2):
+        await subscribe(wire, ALL)
+        await asyncio.sleep(0.2)  # which the feed uses to look whether it is needed
+        await api.run(f"INSERT INTO shop.items (id) VALUES ({number})")
+        assert (await change(wire))["data"]["record"]["id"] == number
+        await wire.reply(ROOM, "phx_leave", {})
+        await wire.receive()
+        triggers = "pg_trigger WHERE tgname LIKE '%realtime_outbox'"
+        for _ in range(500):
+            if await _count(api.database, triggers) == 0:
+                break
+            await asyncio.sleep(0.02)
+        assert await _count(api.database, triggers) == 0
+
+
 async def test_a_server_that_ends_amid_changes_has_skipped_none_and_says_that_it_ends(
     api: Api, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -105,10 +128,11 @@ async def test_a_server_that_ends_amid_changes_has_skipped_none_and_says_that_it
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("wal_level", ["logical", "replica"])
 async def test_clients_come_back_after_postgres_was_killed_and_no_slot_is_left(
-    tmp_path: Path, connect: Connect
+    tmp_path: Path, connect: Connect, wal_level: str
 ) -> None:
-    settings = {"wal_level": "logical"}
+    settings = {"wal_level": wal_level}
     folder = tmp_path / "postgres"
     with ExitStack() as servers:
         server = servers.enter_context(start(folder, settings=settings))
@@ -126,7 +150,7 @@ async def test_clients_come_back_after_postgres_was_killed_and_no_slot_is_left(
             assert (await wire.receive())[4]["message"] == "Subscribed to PostgreSQL"
             await api.run("INSERT INTO shop.items (id) VALUES (1)")
             assert (await change(wire))["data"]["record"]["id"] == 1
-            assert await _slots(url) == 1
+            assert await _count(url, "pg_replication_slots") == (wal_level == "logical")
 
 
 @pytest.mark.long
@@ -151,7 +175,7 @@ async def test_clients_come_back_after_the_server_has_given_up_the_slot(
             await subscribe(wire, ALL)
             await api.run("INSERT INTO shop.items (id) VALUES (1)")
             assert (await change(wire))["data"]["record"]["id"] == 1
-            assert await _slots(url) == 1
+            assert await _count(url, "pg_replication_slots") == 1
 
 
 @pytest.mark.long
@@ -180,8 +204,8 @@ async def test_a_thousand_clients_that_leave_at_once_harm_nobody(
     assert len(api.service._context.sockets) == 1
 
 
-async def _slots(url: str) -> int:
+async def _count(url: str, rows: str) -> int:
     async with await psycopg.AsyncConnection.connect(url) as connection:
-        cursor = await connection.execute("SELECT count(*) FROM pg_replication_slots")
+        cursor = await connection.execute(f"SELECT count(*) FROM {rows}".encode())
         row = await cursor.fetchone()
         return int(row[0]) if row else 0

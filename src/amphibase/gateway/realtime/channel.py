@@ -148,6 +148,11 @@ class Channel:
         return self._wants_presence and PRESENCE in self._readable
 
     @property
+    def needs_feed(self) -> bool:
+        """Whether it needs what the database sends."""
+        return self._config.needs_feed
+
+    @property
     def names_changes(self) -> bool:
         """Whether changes come as events of the name of their operation."""
         return self._config.names_changes

@@ -80,6 +80,11 @@ class ClientSocket:
         self._reading: asyncio.Task[None] | None = None
         self._close: tuple[int, str] | None = None
 
+    @property
+    def needs_feed(self) -> bool:
+        """Whether a channel needs what the database sends."""
+        return any(channel.needs_feed for channel in self._channels.values())
+
     async def run(self) -> None:
         """Serve the connection, which has been accepted, until it ends."""
         self._context.sockets.add(self)
@@ -187,9 +192,10 @@ class ClientSocket:
         if is_too_long(config.presence_key):
             raise NameTooLong("key of presence", MAX_NAME_BYTES)
         self._check_bindings(len(config.changes))
-        return await Channel.join(
-            self._context, self, name, message.ref, config, self._token, self._left
-        )
+        with self._context.joining():
+            return await Channel.join(
+                self._context, self, name, message.ref, config, self._token, self._left
+            )
 
     def _check_limits(self) -> None:
         most = self._context.settings.max_channels

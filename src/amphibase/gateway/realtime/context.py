@@ -1,6 +1,7 @@
 """What every socket and every request of Realtime works with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from amphibase.accounts.jwt.key_ring import KeyRing
@@ -37,12 +38,15 @@ class RealtimeContext:
         self.database = Database(database_url, PoolOptions(size=settings.db_pool))
         self.authorization = Authorization(self.database)
         self.publisher = Publisher(self.database)
-        self.feed = Feed(database_url, PUBLICATIONS, SLOT_PREFIX, self._deliver, self._lose)
+        self.feed = Feed(
+            database_url, PUBLICATIONS, SLOT_PREFIX, self._deliver, self._lose, self._needs_feed
+        )
         self.topics = Topics()
         self.sockets: set[ClientSocket] = set()
         self.joins = AverageRate(settings.max_joins)
         self.presence_messages = AverageRate(settings.max_presence_messages)
         self._messages = AverageRate(settings.max_messages)
+        self._joining = 0
 
     async def close(self) -> None:
         """Close the connections to the database."""
@@ -71,6 +75,18 @@ class RealtimeContext:
             else:
                 rows.append(change)
         await self.publisher.publish(rows)
+
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """Count a channel as one that may need what the database sends, until the block ends."""
+        self._joining += 1
+        try:
+            yield
+        finally:
+            self._joining -= 1
+
+    def _needs_feed(self) -> bool:
+        return self._joining > 0 or any(socket.needs_feed for socket in self.sockets)
 
     def _lose(self, reason: str) -> None:
         """Let clients join again, since they may have missed what the database sent."""
