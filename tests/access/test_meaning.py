@@ -196,13 +196,17 @@ def telling_changes(world: World, case: Case) -> list[tuple[dict[str, Any], dict
 
 
 def telling_new_rows(world: World, case: Case) -> list[dict[str, Any]]:
-    """Find new rows of each kind: which of what adding requires they meet."""
+    """Find new rows of each kind: which of what adding requires they meet, and whose the row is
+    that they lead to."""
     model, who = case.model, case.who
-    found: dict[tuple[bool, bool], dict[str, Any]] = {}
+    items = {item["id"]: item["owner_id"] for item in world.rows["Item"] if is_there(item)}
+    found: dict[tuple[bool, bool, bool | None], dict[str, Any]] = {}
     for row, changes in case.near():
         new = {**row, **changes, "owner_id": case.owner or who.id}
         rule = world.declared[model].add
-        kind = (world.holds(rule, model, new, who), world.readable(model, new, who))
+        item = new.get("item_id")
+        of_caller = items[item] == who.id if item in items else None
+        kind = (world.holds(rule, model, new, who), world.readable(model, new, who), of_caller)
         found.setdefault(kind, new)
     return [*found.values()]
 
