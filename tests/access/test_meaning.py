@@ -14,7 +14,7 @@ from tests.access import cases
 from tests.access.cases import MODELS, PEOPLE, Item, Member, Note, Team, declarations
 from tests.access.faults import FAULTS, seeded, source_of
 from tests.access.helpdesk import KINDS
-from tests.access.meaning import Declared, Who, World
+from tests.access.meaning import Declared, Either, Expression, Kind, Not, Test, Who, World
 from tests.access.trials import ROWS, SqlTrial, SupabaseTrial, Trial
 from tests.supabase_projects import open_project
 
@@ -115,6 +115,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"number": None},
         {"plan": "gold"},
         {"published": True},
+        {"published": None, "number": 2},
         {"team_id": 1, "plan": "free"},
         {"team_id": 3},
         {"other": 2},
@@ -290,6 +291,23 @@ def check_cases(
 
 def test_a_declaration_means_the_same_everywhere(trial: Trial) -> None:
     check_cases(trial, CASES[trial.kind])
+
+
+def test_a_new_row_may_have_no_value_where_its_rule_reads_one(trial: Trial) -> None:
+    """Of a type that psycopg does not name in a statement."""
+    gold, published = Test("plan", "==", "gold"), Test("published", "is true", True)
+    unpublished = Expression(Not(Test("published", "is null", None)))
+    every, none = Kind("everyone"), Kind("service")
+    rest = Declared(every, none, True, none, None, none)
+    for add in (Expression(Either(gold, published, "expression")), unpublished):
+        item = Declared(every, add, True, every, add, every)
+        declared = {"Team": rest, "Member": rest, "Item": item, "Note": rest}
+        world, who = World(ROWS, declared), PEOPLE["ann"]
+        trial.declare(declared)
+        for row in ({"plan": "gold", "published": None}, {"plan": None, "published": True}):
+            new = {**ROWS["Item"][1], **row, "id": 1000}
+            trial.run(check_adding(trial, world, who, "Item", new, None))
+            trial.run(check_changing(trial, world, who, "Item", ROWS["Item"][1], row))
 
 
 def test_the_code_has_the_place_of_every_fault() -> None:

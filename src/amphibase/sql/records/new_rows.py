@@ -12,6 +12,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    null,
     select,
     union_all,
 )
@@ -118,6 +119,9 @@ def _selected(columns: Sequence[Column[Any]], row: Row) -> Select[Any]:
 def _bound(column: Column[Any], value: Any) -> ColumnElement[Any]:
     for expression in expressions_in([value]):
         return expression  # type: ignore[return-value]
+    if value is None and not column.type.should_evaluate_none:
+        # Postgres does not know the type of a NULL that is bound.
+        return cast(null(), column.type)
     return literal(value, column.type)
 
 
