@@ -13,8 +13,9 @@ from amphibase import Base, Caller
 from amphibase.access import Access, memberships
 from amphibase.database.compiled import SelectCache
 from amphibase.models import Timestamps, uuid7
-from amphibase.records.model_info import ModelInfos
+from amphibase.records.model_infos import ModelInfos
 from amphibase.search import matches, search_index
+from amphibase.sql.records.pages import list_query
 from amphibase.sql.records.query_builder import QueryBuilder
 
 OURS = "Amphibase"
@@ -163,13 +164,13 @@ def our_queries(*, rls: bool) -> dict[str, str]:
         rls=rls,
         max_page_bytes=8 << 20,
     )
-    rows = builder._list(info.select, (), builder.ordering(()), limit=100)
+    rows = list_query(builder, info.select, (), builder.ordering(()), limit=100)
     by_id = builder.by_key(info.select, UUID(int=1)).select
     count = builder.visible(select(func.count()).select_from(info.table))
     queries = {LIST: _text(rows.select), BY_ID: _text(by_id), COUNT: _text(count)}
     for name, word in SEARCHES.items() if rls else ():
         search = matches(BenchTicket.title, query=word, language="english")
-        found = builder._list(info.select, (search,), builder.ordering(()), limit=100)
+        found = list_query(builder, info.select, (search,), builder.ordering(()), limit=100)
         queries[name] = _text(found.select, literal_binds=True)
     return queries
 

@@ -28,7 +28,7 @@ from amphibase.access import Access, memberships
 from amphibase.backend import JsonRows, Repository
 from amphibase.models import Timestamps
 from amphibase.records.model_access import access_of
-from amphibase.records.model_info import ModelInfos
+from amphibase.records.model_infos import ModelInfos
 from amphibase.records.predicates import fold
 from amphibase.schema.condition_sql import scope_queries
 from amphibase.schema.scope_functions import ScopeFunction

@@ -22,7 +22,7 @@ from amphibase.database.compiled import SelectCache
 from amphibase.database.url import to_conninfo
 from amphibase.errors import Forbidden, InvalidValue, Unauthenticated
 from amphibase.records.model_access import access_of
-from amphibase.records.model_info import ModelInfos
+from amphibase.records.model_infos import ModelInfos
 from amphibase.schema.grants import revoke_all
 from amphibase.schema.migrations import roles
 from amphibase.schema.policy_script import script

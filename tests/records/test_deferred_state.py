@@ -17,7 +17,7 @@ from amphibase.backend import SERVICE
 from amphibase.errors import InvalidValue, NotLoaded
 from amphibase.models import utc_now
 from amphibase.private_names.sqlalchemy import STATE_ATTRIBUTE
-from amphibase.records.model_info import ModelInfos
+from amphibase.records.model_infos import ModelInfos
 
 ID, OWNER = UUID(int=1), UUID(int=2)
 VALUES = {

@@ -13,7 +13,7 @@ from tests.models import Board, Note, Post, Secret
 from amphibase import Base
 from amphibase.access import Access, everyone
 from amphibase.records.model_access import access_of
-from amphibase.records.model_info import ModelInfos
+from amphibase.records.model_infos import ModelInfos
 from amphibase.schema.commands import ensure
 
 

@@ -11,7 +11,8 @@ from amphibase.backend import MAX_LIMIT, Repository
 from amphibase.errors import ForeignKeyViolation, InvalidRequest, NotFound, NotSupported
 from amphibase.records.arguments import check_list
 from amphibase.records.joins import equal_columns
-from amphibase.records.model_info import ModelInfo, ModelInfos
+from amphibase.records.model_info import ModelInfo
+from amphibase.records.model_infos import ModelInfos
 
 Repositories = Callable[[type[Any]], Repository[Any]]
 """Gives the repository of a model, for the same caller."""

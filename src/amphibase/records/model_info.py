@@ -16,17 +16,18 @@ from sqlalchemy import (
     Select,
     Table,
     select,
+    tuple_,
 )
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from amphibase.access import OWNER_COLUMN
-from amphibase.backend import SERVICE, Caller, Model
+from amphibase.backend import Model
 from amphibase.errors import InvalidRequest, InvalidValue, NotSupported
-from amphibase.models import Base, SoftDelete, Versioned
+from amphibase.models import SoftDelete, Versioned
 from amphibase.private_names.sqlalchemy import mark_clean
-from amphibase.records.adoption import adopted, mappers_by_table
+from amphibase.records.adoption import adopted
 from amphibase.records.column_access import OPEN, ColumnAccess, column_access, hidden_columns_in
 from amphibase.records.deferred_state import DEFERRED, StateMaker, defer_states
 from amphibase.records.model_access import access_of
@@ -182,6 +183,12 @@ class ModelInfo(Generic[Model]):
         stays."""
         known = {column.name: name for name, column in self.column_of.items()}
         return [known.get(name, name) for name in columns]
+
+    def has_key_in(self, keys: Sequence[tuple[Any, ...]]) -> ColumnElement[bool]:
+        """Return whether a row has one of these primary keys."""
+        if len(self.keys) == 1:
+            return self.keys[0].in_([key for (key,) in keys])
+        return tuple_(*self.keys).in_(keys)
 
     def has_version(self, version: int) -> ColumnElement[bool]:
         """Return whether a row has that version.
@@ -381,43 +388,3 @@ def _names(
     if by_service:
         return frozenset()
     return frozenset(name for name, access in declared.items() if getattr(access, operation))
-
-
-class ModelInfos:
-    """Builds and caches the info of each model.
-
-    Args:
-        dialect: the name of the database's dialect.
-    """
-
-    def __init__(self, dialect: str) -> None:
-        self.dialect = dialect
-        self._infos: dict[tuple[type[Any], bool], ModelInfo[Any]] = {}
-        self._models: dict[str, list[type[Any]]] = {}
-
-    def of(self, model: type[Model], caller: Caller) -> ModelInfo[Model]:
-        """Return the info of a mapped class, with the columns that the caller may use.
-
-        Raises:
-            TypeError, NotSupported: as of `ModelInfo`.
-        """
-        by_service = caller.role == "service_role"
-        info = self._infos.get((model, by_service))
-        if info is None:
-            if not by_service and self.of(model, SERVICE).is_open:
-                info = self.of(model, SERVICE)
-            else:
-                info = ModelInfo(model, by_service=by_service)
-            self._infos[model, by_service] = info
-        return info
-
-    def models_of(self, table: str) -> list[type[Any]]:
-        """Return the classes that are mapped to a table, by its name."""
-        if table not in self._models:  # a class may have been mapped since
-            by_table = mappers_by_table().items()
-            # The application's own last, so that they replace others of the same name.
-            for each, mappers in sorted(
-                by_table, key=lambda pair: pair[0].metadata is Base.metadata
-            ):
-                self._models[each.fullname] = [mapper.class_ for mapper in mappers]
-        return self._models.get(table, [])

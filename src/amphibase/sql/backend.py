@@ -42,7 +42,8 @@ from amphibase.records.change_log import LogTrimmer
 from amphibase.records.change_stream import ChangeStream, open_changes, require_log
 from amphibase.records.cursors import Cursors
 from amphibase.records.log_reader import LogReader
-from amphibase.records.model_info import ModelInfo, ModelInfos
+from amphibase.records.model_info import ModelInfo
+from amphibase.records.model_infos import ModelInfos
 from amphibase.records.values import Row
 from amphibase.schema.change_log import logged_tables
 from amphibase.schema.start import prepare

@@ -37,7 +37,7 @@ from amphibase.records.change_log import LogTrimmer
 from amphibase.records.change_stream import ChangeStream, open_changes, require_log
 from amphibase.records.cursors import Cursors
 from amphibase.records.log_reader import LogReader
-from amphibase.records.model_info import ModelInfos
+from amphibase.records.model_infos import ModelInfos
 from amphibase.schema.change_log import logged_tables
 from amphibase.settings import Settings, Verify
 from amphibase.supabase.accounts import SupabaseAccounts

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.records.model_info import ABSENT
@@ -33,7 +33,7 @@ async def computed_values(
     if info.computed and builder.policy.may_select:
         statement = select(*info.keys, *info.computed)
         for start in range(0, len(keys_known), KEYS_PER_QUERY):
-            chosen = tuple_(*info.keys).in_(keys_known[start : start + KEYS_PER_QUERY])
+            chosen = info.has_key_in(keys_known[start : start + KEYS_PER_QUERY])
             rows = await connection.execute(builder.visible(statement, chosen))
             values |= {tuple(row[: len(info.keys)]): tuple(row[len(info.keys) :]) for row in rows}
     return [values.get(key, invisible) for key in keys]

@@ -31,6 +31,7 @@ from amphibase.records.model_info import ModelInfo
 from amphibase.records.values import Row
 from amphibase.schema.ddl import quoted
 from amphibase.sql.records.hidden_rows import log_hidden_rows
+from amphibase.sql.records.pages import read_page
 from amphibase.sql.records.query_builder import QueryBuilder
 
 
@@ -129,12 +130,14 @@ class SqlJsonRows:
         # Where the last row's position is not in its JSON object, it stands beside it.
         is_inside = {*names} <= {*self._names}
         beside = () if is_inside else [term.compared for term in order.terms]
-        rows, list_ = await self._builder.page(self._statement, where, order, cursor, limit, beside)
+        rows, list_ = await read_page(
+            self._builder, self._statement, where, order, cursor, limit, beside
+        )
         objects = [row[0] for row in rows]
         if not (objects or cursor):
             await log_hidden_rows(self._builder, where)
         if None in objects:  # reading the rows shows which value it is
-            await self._builder.page(self._builder.info.select, where, order, cursor, limit)
+            await read_page(self._builder, self._builder.info.select, where, order, cursor, limit)
             raise UnreadableValue
         if list_ is None:
             return Page(objects, None)

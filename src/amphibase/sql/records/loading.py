@@ -14,6 +14,7 @@ from amphibase.records.load_paths import relationship_loads
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.page_size import count_within
 from amphibase.records.values import Row
+from amphibase.sql.records.pages import row_sizes
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.row_size import row_size_of
 
@@ -54,7 +55,9 @@ async def count_loadable(objects: Sequence[Any], load: Load, builder: QueryBuild
     one. Raises as `load_related`."""
     if _is_bounded(load, builder):
         return len(objects)
-    sizes = await builder.sizes(objects)
+    names = builder.info.key_names
+    keys = [tuple(getattr(each, name) for name in names) for each in objects]
+    sizes = await row_sizes(builder, keys)
     await _add_sizes(sizes, [*enumerate(map(vars, objects))], load, builder)
     return count_within(sizes, builder.max_page_bytes)
 

@@ -19,7 +19,6 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
-    tuple_,
 )
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.sql.visitors import replacement_traverse
@@ -31,8 +30,8 @@ from amphibase.records.page_size import count_within
 from amphibase.records.predicates import columns_of
 from amphibase.schema.change_log import sqlite_rows
 from amphibase.schema.ddl import DIALECT, as_text, quoted
+from amphibase.sql.records.pages import row_sizes
 from amphibase.sql.records.query_builder import QueryBuilder, enclosed
-from amphibase.sql.records.row_size import row_size_of
 
 PLACE = "amphibase_place"
 
@@ -74,25 +73,16 @@ class LoggedRows(Generic[Model]):
         return tuple(read(value) for read, value in zip(self._read_key, raw, strict=True))
 
     async def count_of_page(self, keys: Sequence[tuple[Any, ...]]) -> int:
-        info, builder = self._info, self._builder
-        size = row_size_of(info, builder.infos.dialect)
-        if size.is_bounded or len(keys) == 1:
-            return len(keys)
-        statement = builder.visible(size.select.add_columns(*info.keys), *self._where)
-        rows = await builder.rows(builder.selects.query(statement.where(self._is_one_of(keys))))
-        sizes = {tuple(key): bytes_ for bytes_, *key in rows}
-        return count_within([sizes.get(key, 0) for key in keys], builder.max_page_bytes)
+        if len(keys) == 1:
+            return 1
+        sizes = await row_sizes(self._builder, keys, *self._where)
+        return count_within(sizes, self._builder.max_page_bytes)
 
     async def current(self, keys: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], Model]:
         info, builder = self._info, self._builder
-        statement = builder.visible(info.select, *self._where).where(self._is_one_of(keys))
+        statement = builder.visible(info.select, *self._where).where(info.has_key_in(keys))
         rows = await builder.rows(builder.selects.query(statement))
         return dict(zip(map(info.key_of, rows), info.objects(rows), strict=True))
-
-    def _is_one_of(self, keys: Sequence[tuple[Any, ...]]) -> ColumnElement[bool]:
-        if len(self._info.keys) == 1:
-            return self._info.keys[0].in_([key[0] for key in keys])
-        return tuple_(*self._info.keys).in_(keys)
 
     async def were_visible(self, rows: Sequence[str]) -> Sequence[bool]:
         builder = self._builder

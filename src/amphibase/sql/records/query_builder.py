@@ -9,7 +9,6 @@ from sqlalchemy import (
     Select,
     bindparam,
     select,
-    tuple_,
 )
 from sqlalchemy.sql.elements import ClauseElement, Grouping
 
@@ -23,21 +22,13 @@ from amphibase.errors import (
     UnreadableValue,
 )
 from amphibase.records.access_policy import AccessPolicy
-from amphibase.records.arguments import check_filters, check_limit
+from amphibase.records.arguments import check_filters
 from amphibase.records.cursors import Cursors
-from amphibase.records.model_info import ModelInfo, ModelInfos
+from amphibase.records.model_info import ModelInfo
+from amphibase.records.model_infos import ModelInfos
 from amphibase.records.ordering import Ordering, ordering
-from amphibase.records.page_size import count_within
-from amphibase.records.predicates import Predicates, fold, values_read
+from amphibase.records.predicates import values_read
 from amphibase.records.values import Row
-from amphibase.sql.records.limit import limited
-from amphibase.sql.records.row_size import row_size_of
-from amphibase.sql.records.scoped_lists import (
-    ScopedList,
-    call_of,
-    scope_of,
-    without,
-)
 from amphibase.sql.records.searches import by_index
 from amphibase.sql.records.statement_tables import StatementTables, computed_reads
 
@@ -162,11 +153,12 @@ class QueryBuilder:
     def ordering(self, order_by: Order) -> Ordering:
         """Build the order of a list. Raises InvalidRequest."""
         if not order_by:
-            return self._newest_first
+            return self.newest_first
         return ordering(order_by, self.info.newest_first, self.info.keys, self.infos.dialect)
 
     @property
-    def _newest_first(self) -> Ordering:
+    def newest_first(self) -> Ordering:
+        """The order of lists that have no other."""
         cache = self.info.cache
         if "newest first" not in cache:
             order = ordering((), self.info.newest_first, self.info.keys, self.infos.dialect)
@@ -197,141 +189,6 @@ class QueryBuilder:
         values = self.caller_values
         values.update(zip(info.key_parameters, info.key_values(id), strict=True))
         return Query(plan, values)
-
-    async def page(
-        self,
-        statement: Select[Any],
-        where: Sequence[Where],
-        order: Ordering,
-        cursor: str | None,
-        limit: int,
-        expressions: Sequence[ColumnElement[Any]] = (),
-    ) -> tuple[Sequence[Row], str | None]:
-        """Fetch the rows of a page, and the list's name if the list goes on.
-
-        The page ends at its limit, or before the row that would make it too large.
-
-        Args:
-            statement: a constant, as `RowSize.select_small` takes it.
-            expressions: what else is selected.
-
-        Raises:
-            InvalidCursor: not a cursor of this list.
-            InvalidRequest: the limit is out of range.
-        """
-        check_limit(limit)
-        after = None
-        if cursor is not None:
-            after = order.read(self.cursors.read(self.list_name(where, order), cursor))
-
-        def name_if(goes_on: bool) -> str | None:
-            return self.list_name(where, order) if goes_on else None
-
-        async def fetch(
-            statement: Select[Any], limit: int, beside: Sequence[ColumnElement[Any]] = ()
-        ) -> Sequence[Row]:
-            query = self._list(statement, where, order, after=after, limit=limit, beside=beside)
-            return await self.rows(query)
-
-        size = row_size_of(self.info, self.infos.dialect)
-        if size.is_bounded:
-            rows = await fetch(statement, limit + 1, expressions)
-            return rows[:limit], name_if(len(rows) > limit)
-        # Rounded, so that limits share few statements.
-        most = self.max_page_bytes >> limit.bit_length()
-        small, marker = size.select_small(statement, most)
-        rows = await fetch(small, limit + 1, expressions)
-        if all(row[marker] is not None for row in rows):
-            return rows[:limit], name_if(len(rows) > limit)
-        while True:
-            del rows
-            sizes = [row[0] for row in await fetch(size.select, limit + 1)]
-            count = count_within(sizes[:limit], self.max_page_bytes)
-            rows = await fetch(statement, count, expressions)
-            if rows or not sizes:  # else the rows were deleted in between
-                return rows, name_if(len(sizes) > count)
-
-    def list_name(self, where: Sequence[Where], order: Ordering) -> str:
-        """Return the name of a list, which its cursors carry: the same whatever is selected of its
-        rows."""
-        return self._list(self.info.select_keys, where, order).fingerprint()
-
-    async def sizes(self, objects: Sequence[Any]) -> list[int]:
-        """Return the bytes of each object's row; 0 for one that is gone."""
-        size = row_size_of(self.info, self.infos.dialect)
-        if size.is_bounded:
-            return [0] * len(objects)
-        keys = [tuple(getattr(each, name) for name in self.info.key_names) for each in objects]
-        statement = size.select.add_columns(*self.info.keys)
-        statement = self.visible(statement, tuple_(*self.info.keys).in_(keys))
-        sizes = {
-            tuple(key): bytes_ for bytes_, *key in await self.rows(self.selects.query(statement))
-        }
-        return [sizes.get(key, 0) for key in keys]
-
-    def _list(
-        self,
-        statement: Select[Any],
-        where: Sequence[Where],
-        order: Ordering,
-        *,
-        after: Sequence[Any] | None = None,
-        limit: int | None = None,
-        beside: Sequence[ColumnElement[Any]] = (),
-    ) -> Query:
-        """Build a query for the rows of a list, from a place in it on.
-
-        Args:
-            after: the values of that place.
-            beside: what is selected beside the columns of the statement, which is a constant.
-        """
-
-        def build(after: Sequence[Any] | None) -> Select[Any]:
-            whole = statement.add_columns(*beside) if beside else statement
-            scoped = None
-            if limit is not None and order is self._newest_first and not where:
-                scoped = self._scoped_list(after, limit)
-            if scoped is not None and scoped.hides_table:
-                selected = whole.add_cte(scoped.cte()).order_by(*order.clauses)
-            else:
-                selected = self.visible(whole, *where, order_by=order.clauses)
-                if scoped is not None:
-                    selected = selected.where(scoped.has_row())
-                elif after is not None:
-                    selected = selected.where(order.after(after))
-            return selected if limit is None else limited(selected, limit)
-
-        if where or order is not self._newest_first:
-            return self.selects.query(build(after))
-        # What most lists are, without a statement to be built and compared.
-        key = (statement, *beside, self.policy.kind, limit, after is None)
-        values = self.caller_values
-        if after is None:
-            return Query(self.selects.get(key, lambda: build(None)), values)
-        parameters = order.parameters
-        positions = {each.key: value for each, value in zip(parameters, after, strict=True)}
-        return Query(self.selects.get(key, lambda: build(parameters)), values | positions)
-
-    def _scoped_list(self, after: Sequence[Any] | None, limit: int) -> ScopedList | None:
-        """Return the list under a scope that is read key by key; None where it cannot be."""
-        info, caller, order = self.info, self.caller, self._newest_first
-        if self.infos.dialect == "sqlite" or caller.role == "service_role":
-            return None
-        scope = scope_of(info, fold(info.access.read, caller))
-        if scope is None:
-            return None
-        follows = [] if after is None else [order.after(after)]
-        rest = without(scope, self.policy.readable)
-        query = scope.query
-        return ScopedList(
-            info,
-            scope,
-            keys=call_of(query) if self.rls else Predicates(caller).values(query),
-            conditions=[*follows, *self.tables().where(rest)],
-            by_policy=self.rls,
-            order=order,
-            limit=limit,
-        )
 
     @property
     def caller_values(self) -> dict[str, Any]:
@@ -368,7 +225,7 @@ class QueryBuilder:
         rows = await self._fetch(keys._replace(values=query.values))
         while len(rows) > 1:
             half = rows[: len(rows) // 2]
-            chosen = tuple_(*info.keys).in_([tuple(row) for row in half])
+            chosen = info.has_key_in([tuple(row) for row in half])
             is_readable = await self._is_readable(info.select.where(chosen))
             rows = rows[len(half) :] if is_readable else half
         for row in rows:

@@ -50,6 +50,7 @@ from amphibase.sql.records.json_rows import SqlJsonRows, json_object
 from amphibase.sql.records.limit import limited
 from amphibase.sql.records.loading import count_loadable, load_related
 from amphibase.sql.records.new_rows import check_new_rows
+from amphibase.sql.records.pages import list_name, read_page
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.referrers import still_referred_to
 from amphibase.sql.records.upsert import change_existing, existing_row, upsert_one
@@ -134,8 +135,8 @@ class SqlRepository(Generic[Model]):
         order = self._builder.ordering(order_by)
         known = {*self._info.columns}
         expressions = [term.compared for term in order.terms if term.compared not in known]
-        rows, list_ = await self._builder.page(
-            self._info.select, where, order, cursor, limit, expressions
+        rows, list_ = await read_page(
+            self._builder, self._info.select, where, order, cursor, limit, expressions
         )
         objects = self._info.objects(rows)
         if not (objects or cursor):
@@ -143,7 +144,7 @@ class SqlRepository(Generic[Model]):
         if load and objects:
             count = await count_loadable(objects, load, self._builder)
             if count < len(objects):
-                list_ = self._builder.list_name(where, order)
+                list_ = list_name(self._builder, where, order)
                 rows, objects = rows[:count], objects[:count]
             await load_related(objects, load, self._builder)
         if list_ is None:

@@ -13,7 +13,8 @@ from amphibase.models import Base, SoftDelete
 from amphibase.records.access_policy import AccessPolicy
 from amphibase.records.adoption import mappers_by_table
 from amphibase.records.column_access import check_readable
-from amphibase.records.model_info import ModelInfo, ModelInfos
+from amphibase.records.model_info import ModelInfo
+from amphibase.records.model_infos import ModelInfos
 from amphibase.records.predicates import Predicates, RowColumns, columns_of, own_columns
 from amphibase.schema.tables import tables
 from amphibase.sql.records.tables_read import TablesRead, tables_read

@@ -27,7 +27,8 @@ from amphibase.records.filters.names import format_field, format_name
 from amphibase.records.filters.operators import OPERATORS
 from amphibase.records.filters.query_string import format_parameter
 from amphibase.records.filters.tree import FieldPath, Filter
-from amphibase.records.model_info import ModelInfo, ModelInfos
+from amphibase.records.model_info import ModelInfo
+from amphibase.records.model_infos import ModelInfos
 from amphibase.records.ordering import Ordering, RowOrder, ordering
 from amphibase.records.predicates import Predicates
 from amphibase.records.values import Row
