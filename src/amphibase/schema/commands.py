@@ -20,7 +20,6 @@ from amphibase.schema.migrations.chains import (
     RevisionOutcome,
     build_chains,
     chain_named,
-    scratch_database,
 )
 from amphibase.schema.migrations.compare_policies import (
     apply_declared_policies,
@@ -32,6 +31,7 @@ from amphibase.schema.migrations.execution import downgrade_chain, upgrade_chain
 from amphibase.schema.migrations.locations import PACKAGED, ChainName
 from amphibase.schema.migrations.policy_changes import PolicyChanges
 from amphibase.schema.migrations.revision_file import RevisionFile, write_revision
+from amphibase.schema.migrations.scratch import scratch_database
 from amphibase.schema.migrations.transaction import schema_transaction
 from amphibase.schema.policy_script import script as policies
 from amphibase.settings import Settings

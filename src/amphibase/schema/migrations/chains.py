@@ -1,9 +1,7 @@
 """The three chains of revisions: which tables each one sees, and how its revisions are run."""
 
-import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,21 +14,19 @@ from alembic.runtime.migration import RevisionStep
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import Connection, MetaData, Table, create_engine, inspect, text
+from sqlalchemy import Connection, MetaData, Table, inspect, text
 from sqlalchemy.dialects.postgresql import ENUM
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from amphibase.database.engine import Database
 from amphibase.database.errors import translate
-from amphibase.database.sqlite_now import write_full_timestamps
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.private_names.alembic import downgrade_steps, upgrade_steps
 from amphibase.records.adoption import complete_tables
 from amphibase.schema import change_log
-from amphibase.schema.ddl import run
-from amphibase.schema.generated_functions import MOVE_SCHEMA_AWAY
 from amphibase.schema.migrations import roles
+from amphibase.schema.migrations.errors import advice, primary_message, readable_errors
 from amphibase.schema.migrations.locations import (
     HERE,
     PACKAGED,
@@ -45,8 +41,6 @@ from amphibase.settings import Settings
 
 FILE_NAMES = "%(year)d%(month).2d%(day).2d_%(hour).2d%(minute).2d%(second).2d_%(slug)s"
 UNDEFINED_OBJECT = "42704"
-NOT_NULL_VIOLATION = "23502"
-UNSAFE_NEW_ENUM_VALUE = "55P04"
 
 _IMPLEMENTATIONS: dict[str, type[DefaultImpl]] = {
     "sqlite": CarryingSQLiteImpl,
@@ -83,20 +77,6 @@ class ChainStatus:
     current: str | None
     head: str
     behind: bool
-
-
-def _partitions(connection: Connection) -> frozenset[str]:
-    """Return the names of the partitions on the search path, which belong to their table.
-
-    The inspector lists them as tables, so that Alembic would drop them with their rows.
-    """
-    if connection.dialect.name != "postgresql":
-        return frozenset()
-    query = text(
-        "SELECT relname FROM pg_catalog.pg_class"
-        " WHERE relispartition AND pg_catalog.pg_table_is_visible(oid)"
-    )
-    return frozenset(connection.scalars(query))
 
 
 @dataclass(frozen=True)
@@ -234,10 +214,10 @@ class Chain:
         translated = translate(error)
         if isinstance(translated, Retryable):
             return translated
-        reason = _advice(error)
+        reason = advice(error)
         if reason is None:
             # Other messages of the database can quote a row.
-            reason = translated.detail if translated else _primary_message(error)
+            reason = translated.detail if translated else primary_message(error)
         return ConfigurationError(
             f"Revision {step.revision.revision} of the {self.name} chain failed, and nothing was "
             f"changed: {reason}"
@@ -328,45 +308,18 @@ def _reject_schemas(metadata: MetaData) -> None:
             )
 
 
-@contextmanager
-def scratch_database(
-    connection: Connection, chains: Sequence[Chain], revision: str = "head"
-) -> Iterator[Connection]:
-    """Open a database that has what the revisions create and nothing else, and discard it.
+def _partitions(connection: Connection) -> frozenset[str]:
+    """Return the names of the partitions on the search path, which belong to their table.
 
-    On SQLite it is a database in memory, on Postgres a schema in a savepoint that is rolled back.
+    The inspector lists them as tables, so that Alembic would drop them with their rows.
     """
-    application = chains[-1]
-    if connection.dialect.name == "sqlite":
-        engine = create_engine("sqlite://")
-        write_full_timestamps(engine.dialect)
-        try:
-            with engine.begin() as scratch:
-                _run_all(scratch, chains, revision)
-                yield scratch
-        finally:
-            engine.dispose()
-        return
-    savepoint = connection.begin_nested()
-    try:
-        _run_all(connection, chains[:-1], revision)
-        connection.execute(CreateSchema(roles.SCRATCH))
-        run(connection, MOVE_SCHEMA_AWAY)
-        # `extensions` is where Supabase keeps extensions and their types; it need not exist.
-        connection.exec_driver_sql(f"SET LOCAL search_path = {roles.SCRATCH}, extensions")
-        _run_all(connection, [application], revision)
-        yield connection
-    finally:
-        savepoint.rollback()
-
-
-def _run_all(connection: Connection, chains: Sequence[Chain], revision: str) -> None:
-    for chain in chains:
-        for step in chain.upgrades(connection, revision if chain.name == "application" else "head"):
-            try:
-                chain.run(connection, step)
-            except DBAPIError as error:
-                raise chain.failure(connection, step, error) from error
+    if connection.dialect.name != "postgresql":
+        return frozenset()
+    query = text(
+        "SELECT relname FROM pg_catalog.pg_class"
+        " WHERE relispartition AND pg_catalog.pg_table_is_visible(oid)"
+    )
+    return frozenset(connection.scalars(query))
 
 
 def _reject_autocommit() -> NoReturn:
@@ -374,52 +327,3 @@ def _reject_autocommit() -> NoReturn:
         "A revision asks for an autocommit_block(), but an upgrade is one transaction: write it "
         "without (CREATE INDEX without CONCURRENTLY)"
     )
-
-
-@contextmanager
-def readable_errors() -> Iterator[None]:
-    """Turn Alembic's errors about revisions into errors that say what to do."""
-    try:
-        yield
-    except CommandError as error:
-        text = str(error).splitlines()[0]
-        if "Multiple head" in text or "multiple heads" in text:
-            text = (
-                "Two revisions follow the same one: in one of the two files, set down_revision to "
-                "the other's revision"
-            )
-        elif "Can't locate revision" in text:
-            text = (
-                f"{text}; `amphibase db current` names the newest, and `base` is before the first"
-            )
-        raise ConfigurationError(text) from error
-
-
-def _advice(error: DBAPIError) -> str | None:
-    """Return what to do about an error that is particular to revisions, None for others."""
-    state = getattr(error.orig, "sqlstate", None)
-    if state == UNSAFE_NEW_ENUM_VALUE:
-        return (
-            "it uses a value of an enum that another revision of the same upgrade adds, which "
-            "Postgres allows only after that one is stored: run `amphibase db upgrade` with the "
-            "revision before this one first"
-        )
-    message = str(error.orig)
-    diagnosis = getattr(error.orig, "diag", None)
-    if state == NOT_NULL_VIOLATION and diagnosis is not None:
-        column = f"{diagnosis.table_name}.{diagnosis.column_name}"
-    elif match := re.fullmatch(r"NOT NULL constraint failed: (?:_alembic_tmp_)?(.+)", message):
-        column = match[1]
-    elif message.startswith("Cannot add a NOT NULL column"):
-        column = "the new column"
-    else:
-        return None
-    return (
-        f"rows that exist have no value for {column}: give it a server_default in the revision, or "
-        "add it with nullable=True, fill it by op.execute() and change it to nullable=False then"
-    )
-
-
-def _primary_message(error: DBAPIError) -> str:
-    diagnosis = getattr(error.orig, "diag", None)
-    return str(diagnosis.message_primary if diagnosis else error.orig)

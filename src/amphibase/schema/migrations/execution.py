@@ -6,10 +6,11 @@ from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import DBAPIError
 
 from amphibase.errors import ConfigurationError
-from amphibase.schema.migrations.chains import Chain, RevisionOutcome, chain_named, scratch_database
+from amphibase.schema.migrations.chains import Chain, RevisionOutcome, chain_named
 from amphibase.schema.migrations.compare_policies import apply_policies
 from amphibase.schema.migrations.compare_tables import table_differences
 from amphibase.schema.migrations.definitions_of_database import read_definitions
+from amphibase.schema.migrations.scratch import scratch_database
 from amphibase.schema.migrations.security_of_database import read_security
 from amphibase.schema.migrations.sqlite_impl import without_reflection_warnings
 from amphibase.schema.migrations.sqlite_timestamps import correct_timestamps

@@ -21,9 +21,10 @@ from sqlalchemy.types import JSON, TypeDecorator
 from amphibase.errors import ConfigurationError
 from amphibase.private_names.alembic import render_type
 from amphibase.private_names.sqlalchemy import copy_column
-from amphibase.schema.migrations.chains import Chain, readable_errors
+from amphibase.schema.migrations.chains import Chain
 from amphibase.schema.migrations.compare_tables import Comparison, compare_tables
 from amphibase.schema.migrations.definition_operations import DefinitionOperations
+from amphibase.schema.migrations.errors import readable_errors
 from amphibase.schema.migrations.formatting import comment, format_code, postgres_only
 from amphibase.schema.migrations.policy_changes import PolicyChanges
 from amphibase.schema.migrations.rename_warnings import rename_warnings
