@@ -20,8 +20,6 @@ import atexit
 import fcntl
 import os
 import secrets
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -33,45 +31,18 @@ from urllib.parse import quote
 
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
 from amphibase.postgres.account import (
-    Account,
     Programs,
     account_for,
-    confined,
     open_folder,
     open_private,
 )
-from amphibase.postgres.binaries import MINIMUM_MAJOR, find_binaries, reachable, version_of
-from amphibase.postgres.initdb import LOG_LINES, PASSWORD_FILE, initialise, is_fresh, start_sync
+from amphibase.postgres.binaries import MINIMUM_MAJOR, find_binaries, reachable
+from amphibase.postgres.initdb import PASSWORD_FILE, initialise, is_fresh, start_sync
+from amphibase.postgres.lock_file import is_postgres, read_lock
+from amphibase.postgres.process import boot, stop_process, watch
 
-LOG_FILE = "server.log"
 CONNECT_SECONDS = 10
-STOP_SECONDS = 30
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-
-LOG_PREFIX = "%m [%p] %e "
-"""Of the server's own log: the default, and the SQLSTATE."""
-
-LOCK_FILE_EXISTS = "F0001"
-"""SQLSTATE of a server that another still holds the folder of (PostgreSQL docs, appendix A)."""
-
-
-class PortTaken(ConfigurationError):
-    """Raised where another program listens on the port that Postgres is to have."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        super().__init__(
-            f"Postgres cannot listen on 127.0.0.1:{port}: another program does; name another port"
-        )
-
-
-def is_port_taken(port: int) -> bool:
-    """Return whether a program listens on a port of 127.0.0.1."""
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return True
-    return False
 
 
 @dataclass(eq=False)
@@ -111,7 +82,7 @@ class Server:
         """Stop the server and wait until it is down, if `start` started it; else do nothing."""
         atexit.unregister(self.stop)
         if self._process is not None:
-            _stop(self._process)
+            stop_process(self._process)
         if self._watcher is not None and self._watcher.stdin is not None:
             self._watcher.kill()
             self._watcher.wait()
@@ -240,7 +211,7 @@ def _start(
                 syncing = start_sync(programs)
         password = _password(data_dir)
         try:
-            process, own_port, version = _boot(data_dir, programs, port, settings, timeout)
+            process, own_port, version = boot(data_dir, programs, port, settings, timeout)
         except BaseException:
             if syncing is not None:
                 syncing.wait()
@@ -253,88 +224,18 @@ def _start(
         version=version,
         started=True,
         _process=process,
-        _watcher=_watch(process.pid, account),
+        _watcher=watch(process.pid, account),
         _syncing=syncing,
     )
     atexit.register(server.stop)
     return server
 
 
-def _boot(
-    data_dir: Path,
-    programs: Programs,
-    port: int | None,
-    settings: Mapping[str, str],
-    timeout: float,
-) -> tuple[subprocess.Popen[str], int, str]:
-    """Start the server's process and wait until it takes connections.
-
-    Returns:
-        the process, its port and its version.
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        own_port = port or _free_port()
-        fixed = {
-            "port": own_port,
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-        }
-        fixed["log_line_prefix"] = LOG_PREFIX
-        flags = [f"--{name}={value}" for name, value in {**settings, **fixed}.items()]
-        with open_private(data_dir / LOG_FILE, "w", programs.account) as log:
-            process = programs.start("postgres", "--logging_collector=off", *flags, stdout=log)
-        version = version_of(programs.binaries)  # while it starts
-        words = _last_words(process, data_dir, deadline)
-        if words is None:
-            return process, own_port, version
-        if time.monotonic() > deadline:
-            raise Unavailable(f"Postgres in {data_dir} took over {timeout:g} s:\n{words}")
-        if is_port_taken(own_port):
-            if port:
-                raise PortTaken(port)
-        # The children of a killed server may still be ending.
-        elif f"] {LOCK_FILE_EXISTS} " not in words:
-            where = f"in {data_dir} on port {own_port}"
-            raise ConfigurationError(f"Postgres did not start {where}:\n{words}")
-        time.sleep(0.1)
-
-
-def _last_words(process: subprocess.Popen[str], data_dir: Path, deadline: float) -> str | None:
-    """None once the server is ready; else it is stopped, and this is the end of its log."""
-    try:
-        while process.poll() is None and time.monotonic() < deadline:
-            if _read_lock(data_dir)[::2] == (process.pid, True):
-                return None
-            time.sleep(0.01)
-    except BaseException:
-        _stop(process)
-        raise
-    _stop(process)
-    with open_private(data_dir / LOG_FILE, "r") as log:
-        return "\n".join(log.read().splitlines()[-LOG_LINES:])
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGINT)  # "fast": ends sessions, keeps what is committed
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGQUIT)
-        process.wait()
-
-
-def _watch(pid: int, account: Account) -> subprocess.Popen[str]:
-    command = ["/bin/sh", "-c", 'read -r _; kill -INT "$0"', str(pid)]
-    options = {**confined(account), "stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
-    return subprocess.Popen(command, start_new_session=True, **options)  # noqa: S603
-
-
 def _running(data_dir: Path, timeout: float) -> Server | None:
     deadline = time.monotonic() + timeout
     while True:
-        pid, port, ready = _read_lock(data_dir)
-        if not _is_postgres(pid):
+        pid, port, ready = read_lock(data_dir)
+        if not is_postgres(pid):
             # Postgres would take any process that has the number by now for its predecessor.
             (data_dir / "postmaster.pid").unlink(missing_ok=True)
             return None
@@ -347,30 +248,6 @@ def _running(data_dir: Path, timeout: float) -> Server | None:
                 "folder; stop it or, if it serves another folder, remove the file"
             )
         time.sleep(0.05)
-
-
-def _read_lock(data_dir: Path) -> tuple[int, int, bool]:
-    """The server's process, port, and whether it is ready; zeros where they are not known."""
-    try:
-        # The later lines are added while the server starts.
-        lines = [*(data_dir / "postmaster.pid").read_text().splitlines(), *[""] * 8]
-        return int(lines[0]), int(lines[3] or 0), lines[7].strip() == "ready"
-    except (FileNotFoundError, ValueError):
-        return 0, 0, False
-
-
-def _is_postgres(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # another user's, and alive
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return pid > 0
-    return "postgres" in status.partition("\n")[0] and "\nState:\tZ" not in status
 
 
 def _ask(url: str, data_dir: Path) -> str | None:
@@ -402,10 +279,3 @@ def _password(data_dir: Path) -> str:
 
 def _url(password: str, port: int) -> str:
     return f"postgresql://postgres:{quote(password, safe='')}@127.0.0.1:{port}/postgres"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
