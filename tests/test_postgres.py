@@ -20,7 +20,8 @@ import psycopg
 import pytest
 
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
-from amphibase.postgres import Server, binaries, find_binaries, process, start
+from amphibase.postgres import Server, binaries, find_binaries, start
+from amphibase.postgres import process as server_process
 from amphibase.postgres.account import Programs
 from amphibase.postgres.initdb import PASSWORD_FILE, UNFINISHED
 
@@ -202,8 +203,8 @@ def test_a_port_lost_to_another_is_chosen_anew(
 ) -> None:
     """A free port that is taken before the server gets to it is replaced by another."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ports = iter([taken.getsockname()[1], process._free_port()])
-        monkeypatch.setattr(process, "_free_port", lambda: next(ports))
+        ports = iter([taken.getsockname()[1], server_process._free_port()])
+        monkeypatch.setattr(server_process, "_free_port", lambda: next(ports))
         with start(folder, fsync=False) as server:
             assert server.port != taken.getsockname()[1]
 

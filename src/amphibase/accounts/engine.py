@@ -18,6 +18,12 @@ from amphibase.accounts.passwords import PasswordWorkers, needs_rehash
 from amphibase.accounts.pending_sign_ups import PendingSignUps
 from amphibase.accounts.previous_passwords import PreviousPasswords, PreviousProject
 from amphibase.accounts.sessions import OpenSession, RefreshRejection, Sessions
+from amphibase.accounts.user_states import (
+    email_claims,
+    is_banned,
+    is_unproven_sign_up,
+    with_new_email,
+)
 from amphibase.accounts.users import Users, merged
 from amphibase.backend import Claims, Device
 from amphibase.database.engine import Database
@@ -280,7 +286,7 @@ class AccountEngine:
         if is_proven:
             values["is_anonymous"] = False
             if self.stores_unproven_users:
-                values["raw_user_meta_data"] = _with_new_email(user.raw_user_meta_data, email)
+                values["raw_user_meta_data"] = with_new_email(user.raw_user_meta_data, email)
         await self.revoke_outstanding(connection, user, **values)
         is_verified = confirmed_at is not None
         await self.users.set_identity(connection, user.id, "email", email, verified=is_verified)
@@ -391,42 +397,3 @@ class AccountEngine:
         if not self.stores_unproven_users:
             return data
         return {**data, **email_claims(user.id, user.email), "email_verified": True}
-
-
-def email_claims(id: UUID, email: str) -> dict[str, Any]:
-    """Return what Supabase Auth writes into the metadata of users who sign up by email."""
-    return {"sub": str(id), "email": email, "email_verified": False, "phone_verified": False}
-
-
-def _with_new_email(metadata: Claims | None, email: str) -> dict[str, Any]:
-    changed = {**(metadata or {}), "email_verified": True}
-    # Only a sign-up by email has written the address there.
-    return {**changed, "email": email} if "email" in changed else changed
-
-
-def is_unproven_sign_up(user: Row[Any]) -> bool:
-    """Return whether the account is what an unconfirmed sign-up left.
-
-    An account that an administrator created or invited is not: its metadata name no `sub`. Users
-    can write one there, but not without having signed in.
-    """
-    return (
-        user.email_confirmed_at is None
-        and user.invited_at is None
-        and user.last_sign_in_at is None
-        and (user.raw_user_meta_data or {}).get("sub") == str(user.id)
-    )
-
-
-def awaits_invitation(user: Row[Any]) -> bool:
-    """Return whether the user was invited and has not accepted: only the invitation admits them."""
-    return (
-        user.invited_at is not None
-        and user.email_confirmed_at is None
-        and user.last_sign_in_at is None
-    )
-
-
-def is_banned(user: Row[Any]) -> bool:
-    """Return whether the user is banned now."""
-    return user.banned_until is not None and user.banned_until > utc_now()

@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.accounts.engine import AccountEngine, is_banned
+from amphibase.accounts.engine import AccountEngine
+from amphibase.accounts.user_states import is_banned
 from amphibase.accounts.users import merged
 from amphibase.backend import Claims
 from amphibase.errors import Conflict, EmailNotConfirmed, IdentityNotLinked, NotFound, UserBanned

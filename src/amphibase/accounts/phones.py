@@ -5,7 +5,8 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.accounts.engine import AccountEngine, is_banned
+from amphibase.accounts.engine import AccountEngine
+from amphibase.accounts.user_states import is_banned
 from amphibase.models import utc_now
 
 

@@ -15,15 +15,11 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.accounts.engine import (
-    AccountEngine,
-    awaits_invitation,
-    email_claims,
-    is_unproven_sign_up,
-)
+from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.one_time_tokens import EmailToken
 from amphibase.accounts.pending_sign_ups import MAX_PENDING
 from amphibase.accounts.sessions import digest
+from amphibase.accounts.user_states import awaits_invitation, email_claims, is_unproven_sign_up
 from amphibase.accounts.users import EMAIL_PROVIDER, merged
 from amphibase.backend import NO_CLAIMS, Claims
 from amphibase.errors import EmailAlreadyRegistered

@@ -8,7 +8,6 @@ from uuid import UUID
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.accounts.engine import is_banned, is_unproven_sign_up
 from amphibase.accounts.issuer import TokenIssuer
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE
@@ -17,6 +16,7 @@ from amphibase.accounts.previous_passwords import PreviousProject
 from amphibase.accounts.sessions import OpenSession, RefreshRejection
 from amphibase.accounts.sign_up import SignUpRequest
 from amphibase.accounts.token_check import TokenCheck
+from amphibase.accounts.user_states import is_banned, is_unproven_sign_up
 from amphibase.accounts.users import account_of, merged, sanitized_account
 from amphibase.backend import (
     NO_CLAIMS,

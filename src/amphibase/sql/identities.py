@@ -15,13 +15,14 @@ from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.accounts.engine import AccountEngine, awaits_invitation
+from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.external_identities import ExternalIdentities, ExternalIdentity
 from amphibase.accounts.issuer import TokenIssuer
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.accounts.oauth.flows import EXTERNAL, Challenge, PkceFlows
 from amphibase.accounts.sign_up_policy import SignUpPolicy
+from amphibase.accounts.user_states import awaits_invitation
 from amphibase.accounts.users import account_of
 from amphibase.backend import (
     UNKNOWN_DEVICE,

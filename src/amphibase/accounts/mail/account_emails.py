@@ -2,11 +2,12 @@
 an account; nor does the time of the next request, since the work is the same for every address."""
 
 from amphibase.accounts.email_change import EmailChangeTokens
-from amphibase.accounts.engine import AccountEngine, awaits_invitation
+from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.mail.mailer import Mailer
 from amphibase.accounts.mail.templates import EmailTemplates
 from amphibase.accounts.one_time_tokens import EmailToken
 from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult, SignUps
+from amphibase.accounts.user_states import awaits_invitation
 from amphibase.background import Background
 from amphibase.models import utc_now
 

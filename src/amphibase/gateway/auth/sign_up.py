@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.accounts.engine import email_claims
 from amphibase.accounts.phones import is_unproven_by_phone, prove_phone
 from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult
+from amphibase.accounts.user_states import email_claims
 from amphibase.accounts.users import EMAIL_PROVIDER
 from amphibase.backend import Claims
 from amphibase.errors import EmailAlreadyRegistered

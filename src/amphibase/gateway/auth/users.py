@@ -11,7 +11,7 @@ from sqlalchemy import Row, Select, Table, bindparam, delete, func, or_, select,
 from sqlalchemy.engine import result_tuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.accounts.engine import is_banned
+from amphibase.accounts.user_states import is_banned
 from amphibase.accounts.users import Users
 from amphibase.backend import SERVICE
 from amphibase.database.compiled import CompiledSelect, Query

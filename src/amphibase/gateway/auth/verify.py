@@ -8,11 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.accounts.engine import is_unproven_sign_up
 from amphibase.accounts.oauth.flows import Challenge
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, PKCE_PREFIX, Kind
 from amphibase.accounts.phones import change_phone, prove_phone
 from amphibase.accounts.sign_up import ProvenSignUp
+from amphibase.accounts.user_states import is_unproven_sign_up
 from amphibase.errors import AmphibaseError
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
