@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -98,3 +98,10 @@ class Databases:
 
     def _execute(self, statement: LiteralString, *names: str) -> None:
         self._connection.execute(SQL(statement).format(*map(Identifier, names)))
+
+
+def ask(url: str, query: str) -> Any:
+    """The first value of a query's first row."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(query.encode()).fetchone()
+        return row[0] if row else None

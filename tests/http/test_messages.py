@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.conftest import SECRET
-from tests.http.test_changes import SECONDS, Stream, signed_in
+from tests.http.streams import SECONDS, Stream, signed_in
 from tests.serving import serving
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect

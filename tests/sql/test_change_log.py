@@ -1,7 +1,6 @@
 """The log of changes: nothing is missed, however transactions end up beside each other."""
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -12,37 +11,22 @@ from uuid import uuid4
 import psycopg
 import pytest
 from sqlalchemy import (
-    Column,
-    Integer,
-    String,
-    Table,
-    create_engine,
-    delete,
-    insert,
     text,
-    update,
 )
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.backends import ANN, BOB, Records
 from tests.conftest import open_records
-from tests.contract.test_changes import SECONDS, described, end_of, events
+from tests.contract.test_changes import described, end_of, events
 from tests.models import Clip, Digest, Note, Seat, Task, Ticket
 
 from amphibase import ANONYMOUS, SERVICE
 from amphibase.accounts.jwt.key_ring import load_keys
-from amphibase.backend import Added, Caller, Changes, Lost, Removed
+from amphibase.backend import Added, Changes, Lost, Removed
 from amphibase.build import build_backend
-from amphibase.errors import Unavailable
 from amphibase.postgres import start
-from amphibase.records import change_stream, log_reader, snapshot_log
-from amphibase.records.cursors import Cursors
-from amphibase.records.log_reader import LogReader
+from amphibase.records import change_stream, snapshot_log
 from amphibase.schema import change_log as tables
 from amphibase.sql import change_log
 from amphibase.sql.change_log import log_of
-
-CURSORS = Cursors(b"s" * 32)
 
 
 @pytest.fixture
@@ -340,167 +324,6 @@ async def test_a_stream_goes_on_when_its_table_is_altered(
     assert described(await events(ann, 1)) == [("Removed", task.id)]
 
 
-async def test_streams_at_the_same_place_share_one_read(
-    records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = log_of(records.sql.database)
-    reads = []
-    read = log.read
-
-    async def counted(after: Any) -> Any:
-        reads.append(after)
-        return await read(after)
-
-    monkeypatch.setattr(log, "read", counted)
-    reader = LogReader(log, CURSORS)
-    start = await reader.position()
-    await records.of(Task, ANN).add(Task(title="tea"))
-    results = await asyncio.gather(*(reader.next(start, 5) for _ in range(50)))
-    assert len(reads) == 1
-    assert len({id(result) for result in results}) == 1
-    await reader.close()
-
-
-async def test_streams_that_were_opened_at_different_times_wait_together(
-    records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = log_of(records.sql.database)
-    monkeypatch.setattr(log, "poll_seconds", 3600)
-    read, reads, all_read_on = log.read, 0, asyncio.Event()
-    starts = set()
-
-    async def counted(after: Any, until: Any = None) -> Any:
-        nonlocal reads
-        result = await read(after, until)
-        reads += 1
-        if until is not None:
-            starts.discard(after)
-        if not starts:
-            all_read_on.set()
-        return result
-
-    monkeypatch.setattr(log, "read", counted)
-    for n in range(5):
-        starts.add(await log.position())
-        await records.of(Note, ANN).add(
-            Note(title=str(n), stars=1)
-        )  # a transaction that is not logged
-    assert len(starts) == (1 if records.is_sqlite else 5)
-    reader = LogReader(log, CURSORS)
-    waiting = [asyncio.create_task(reader.next(start, None)) for start in [*starts]]
-    async with asyncio.timeout(SECONDS):
-        await all_read_on.wait()
-        before = reads
-        await records.of(Task, ANN).add(Task(title="tea"))
-        assert not any(task.done() for task in waiting)
-        reader.notice()
-        results = await asyncio.gather(*waiting)
-    assert len({id(result) for result in results}) == 1
-    assert len(results[0].entries) == 1
-    assert reads - before <= 2  # one may have begun before
-    await reader.close()
-
-
-async def test_a_stream_without_changes_moves_on_with_the_log(records: Records) -> None:
-    if records.is_sqlite:
-        pytest.skip("on SQLite the end is where it was while nothing is logged")
-    reader = LogReader(log_of(records.sql.database), CURSORS)
-    start = await reader.position()
-    await records.of(Note, ANN).add(Note(title="none", stars=1))
-    idle = await reader.next(start, 0.3)
-    assert idle.is_empty
-    assert idle.position != start
-    await records.of(Task, ANN).add(Task(title="tea"))
-    both = [await reader.next(position, 5) for position in (start, idle.position)]
-    assert [len(each.entries) for each in both] == [1, 1]
-    await reader.close()
-
-
-async def test_streams_end_with_their_reader_and_with_an_error_of_the_log(
-    records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = log_of(records.sql.database)
-    reader = LogReader(log, CURSORS)
-    start = await reader.position()
-    waiting = [asyncio.create_task(reader.next(start, SECONDS)) for _ in range(2)]
-    assert (await reader.next(start, 0.1)).is_empty
-    with monkeypatch.context() as patched:
-
-        async def fail(*_: Any) -> Any:
-            raise TimeoutError("of a driver")
-
-        patched.setattr(log, "read", fail)
-        reader.notice()
-        for each in waiting:
-            with pytest.raises(TimeoutError, match="of a driver"):
-                await each
-    again = asyncio.create_task(reader.next(start, SECONDS))
-    assert (await reader.next(start, 0.1)).is_empty
-    await reader.close()
-    with pytest.raises(Unavailable):
-        await again
-    with pytest.raises(Unavailable):
-        await reader.next(start, None)
-
-
-@pytest.mark.parametrize("max_bytes", [1, 25_000])
-async def test_a_read_has_no_more_bytes_than_a_page_and_misses_nothing(
-    records: Records, max_bytes: int
-) -> None:
-    tasks = records.of(Task, ANN)
-    added = await tasks.add_many([Task(title="x" * 10_000) for _ in range(5)])
-    log = log_of(records.sql.database, max_bytes)
-    position = await log.position()
-    for task in added:
-        await tasks.update(task.id, stars=1)
-    sizes, keys = [], []
-    while (read := await log.read(position)).entries:
-        sizes.append(len(read.entries))
-        keys += [entry.key for entry in read.entries]
-        position = read.position
-    assert sizes == ([1] * 5 if max_bytes == 1 else [2, 2, 1])
-    assert len(set(keys)) == 5
-
-
-@pytest.mark.parametrize("caller", [ANN, SERVICE])
-async def test_a_batch_has_no_more_bytes_of_rows_than_a_page(
-    records: Records, caller: Caller
-) -> None:
-    settings = records.settings.model_copy(update={"max_page_mb": 1})
-    small = build_backend(settings, load_keys(settings))
-    titles = [str(n) * 400_000 for n in range(5)]
-    async with small.changes(Task, caller) as first, small.changes(Task, caller) as second:
-        await records.of(Task, ANN).add_many([Task(title=title) for title in titles])
-        for stream in (first, second):
-            before = stream.cursor
-            batches = [await stream.batch(5) for _ in range(3)]
-            assert [len(batch) for batch in batches] == [2, 2, 1]
-            assert [title for each in batches for _, title in described(each)] == titles
-            assert {event.cursor for each in batches[:2] for event in each} == {before}
-            assert batches[2][-1].cursor == stream.cursor != before
-    await small.close()
-
-
-@pytest.mark.parametrize(("characters", "kept"), [(100_000, True), (1_000, False)])
-async def test_of_large_reads_the_newest_alone_is_kept(
-    records: Records, monkeypatch: pytest.MonkeyPatch, characters: int, kept: bool
-) -> None:
-    monkeypatch.setattr(log_reader, "MAX_KEPT_CHARACTERS", characters)
-    tasks = records.of(Task, ANN)
-    added = await tasks.add_many([Task(title="x" * 2_000) for _ in range(2)])
-    log = log_of(records.sql.database, 1)
-    reader = LogReader(log, CURSORS)
-    start = await reader.position()
-    for task in added:
-        await tasks.update(task.id, stars=1)
-    first = await reader.next(start, 5)
-    assert first is not None
-    second = await reader.next(first.position, 5)
-    assert await reader.next(first.position, 5) is second
-    assert (await reader.next(start, 5) is first) == kept
-    await reader.close()
-
-
 async def test_a_postgres_that_is_killed_and_comes_back_loses_nothing(tmp_path: Path) -> None:
     server = start(tmp_path / "postgres", fsync=False)
     try:
@@ -521,117 +344,6 @@ async def test_a_postgres_that_is_killed_and_comes_back_loses_nothing(tmp_path: 
         await opened.backend.close()
     finally:
         server.stop()
-
-
-async def test_functions_of_an_earlier_version_are_brought_up_to_date(
-    records: Records, ann: Changes[Task]
-) -> None:
-    if records.is_sqlite:
-        pytest.skip("SQLite has no functions of the database's own")
-    earlier = (
-        "DROP FUNCTION amphibase.read_changes",
-        "CREATE FUNCTION amphibase.read_changes(after_snapshot text) RETURNS text "
-        "LANGUAGE sql AS $$ SELECT after_snapshot $$",
-    )
-    await records.execute(*map(text, earlier))
-    engine = create_async_engine(records.owner_url or records.settings.database)
-    async with engine.begin() as connection:
-        missing = await connection.run_sync(tables.missing, Task.metadata)
-        assert [each.subject for each in missing] == ["function amphibase.read_changes"]
-        await connection.run_sync(tables.create_missing, Task.metadata)
-        assert await connection.run_sync(tables.missing, Task.metadata) == []
-    await engine.dispose()
-    await end_of(records, ann)
-
-
-@pytest.mark.parametrize("gone", ["trigger", "column"])
-async def test_triggers_are_brought_up_to_date(records: Records, gone: str) -> None:
-    if not records.is_sqlite:
-        pytest.skip("on Postgres they name no columns")
-    name = f"{tables.TRIGGER}_delete_t_tasks"
-
-    async with records.sql.database.write() as connection:
-        if gone == "trigger":
-            await connection.execute(text(f"DROP TRIGGER {name}"))
-        else:
-            await connection.execute(text("ALTER TABLE t_tasks RENAME COLUMN stars TO points"))
-            await connection.execute(text("ALTER TABLE t_tasks RENAME COLUMN points TO stars"))
-            await connection.execute(text(f"DROP TRIGGER {name}"))
-            await connection.execute(
-                text(f"CREATE TRIGGER {name} AFTER DELETE ON t_tasks BEGIN SELECT 1; END")
-            )
-        metadata = Task.metadata
-        missing = await connection.run_sync(tables.missing, metadata)
-        assert [trigger.name for trigger in missing] == [name]
-        await connection.run_sync(tables.create_missing, metadata)
-        assert await connection.run_sync(tables.missing, metadata) == []
-
-
-async def test_a_trigger_that_went_with_a_renamed_table_is_missing(records: Records) -> None:
-    if records.is_sqlite:
-        pytest.skip("SQLite renames the table in its triggers, too")
-    async with records.sql.database.write() as connection:
-        await connection.execute(text("ALTER TABLE t_tickets RENAME TO t_tickets_before"))
-        await connection.execute(text("CREATE TABLE t_tickets (LIKE t_tickets_before)"))
-        missing = await connection.run_sync(tables.missing, Ticket.metadata)
-        assert {trigger.table for trigger in missing} == {"t_tickets"}
-        await connection.rollback()
-
-
-async def test_what_was_changed_without_triggers_is_a_loss(
-    records: Records, ann: Changes[Task]
-) -> None:
-    drop = f"DROP TRIGGER {tables.TRIGGER}_insert_t_tasks"
-    if not records.is_sqlite:
-        drop = f"DROP TRIGGER {tables.TRIGGER} ON t_tasks"
-    await records.execute(text(drop))
-    await records.of(Task, ANN).add(Task(title="unlogged"))
-    async with records.sql.database.write() as connection:
-        await connection.run_sync(tables.create_missing, Task.metadata)
-    assert await events(ann, 1) == [Lost(ann.cursor)]
-    await end_of(records, ann)
-
-
-def test_a_table_may_have_more_columns_than_a_function_of_sqlite_has_arguments() -> None:
-    class Other(DeclarativeBase):
-        pass
-
-    columns = [Column(f"c{number}", String) for number in range(130)]
-    table = Table("broad", Other.metadata, Column("id", Integer, primary_key=True), *columns)
-    type("Broad", (Other,), {"__table__": table, "__changes__": True})
-    values = dict.fromkeys([each.name for each in columns], '{"}')
-    with create_engine("sqlite://").begin() as connection:
-        Other.metadata.create_all(connection)
-        tables.create_missing(connection, Other.metadata)
-        connection.execute(insert(table).values(id=1, **values))
-        connection.execute(update(table).values(c0=None))
-        connection.execute(delete(table))
-        found = connection.execute(text(f"SELECT old FROM {tables.TABLE} WHERE old IS NOT NULL"))
-        updated, deleted = (json.loads(old) for (old,) in found)
-    assert updated == {"id": 1, **values}
-    assert deleted == {"id": 1, **values, "c0": None}
-    Other.registry.dispose()
-
-
-def test_a_table_may_have_quotes_in_its_name() -> None:
-    class Other(DeclarativeBase):
-        pass
-
-    class Quoted(Other):
-        __tablename__ = "a \"table's"
-        __changes__ = True
-
-        id: Mapped[int] = mapped_column('the "key', primary_key=True)
-
-    with create_engine("sqlite://").begin() as connection:
-        Other.metadata.create_all(connection)
-        tables.create_missing(connection, Other.metadata)
-        assert tables.missing(connection, Other.metadata) == []
-        connection.execute(insert(Quoted).values(id=1))
-        written = f"SELECT table_name, \"key\" FROM {tables.TABLE} WHERE operation = 'INSERT'"
-        logged = connection.execute(text(written))
-        assert [tuple(row) for row in logged] == [("a \"table's", "[1]")]
-    Other.registry.dispose()
 
 
 async def test_a_look_into_a_log_without_changes_takes_no_query(

@@ -4,15 +4,18 @@ import asyncio
 import itertools
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any
 
 import psycopg
 import pytest
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.gateway.auth.api import SECRET, Api
+from tests.gateway.auth.hooks import Receiver
 from tests.gateway.conftest import PASSWORD
 
 from amphibase.accounts.jwt.key import Key
@@ -131,3 +134,34 @@ async def api(serve: ServeAuth) -> Api:
 async def confirming(serve: ServeAuth) -> Api:
     """Auth where addresses are confirmed by email."""
     return await serve(mailer_autoconfirm=False)
+
+
+@pytest.fixture
+def function(database: str) -> Iterator[Callable[[str], None]]:
+    """Create the function that the hooks of a test call, from its body in PL/pgSQL."""
+    with psycopg.connect(database, autocommit=True) as connection:
+
+        def create(body: str) -> None:
+            connection.execute(
+                "CREATE FUNCTION public.the_hook(event jsonb) RETURNS jsonb LANGUAGE plpgsql"
+                f" AS $$ BEGIN {body} END $$".encode()
+            )
+            connection.execute("GRANT USAGE ON SCHEMA public TO supabase_auth_admin")
+
+        yield create
+        connection.execute("DROP FUNCTION IF EXISTS public.the_hook(jsonb)")
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    app = Starlette(routes=[Route("/", receiver.receive, methods=["POST"])])
+    with closing(socket.socket(proto=socket.IPPROTO_TCP)) as listener:
+        listener.bind(("127.0.0.1", 0))
+        receiver.url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        config = uvicorn.Config(app, lifespan="off", log_level="error", access_log=False)
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve([listener]))
+        yield receiver
+        server.should_exit = True
+        await running

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 from collections import Counter
-from html import escape
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -417,59 +416,3 @@ async def test_an_invitation_is_accepted_by_its_link(api: Api) -> None:
     assert (await api.sign_in()).status_code == 200
     again = await api.post("/invite", body, token=SERVICE)
     assert rejection(again) == (422, "email_exists")
-
-
-async def test_an_email_has_the_projects_own_subject_and_html(serve: ServeAuth) -> None:
-    api = await serve(
-        mailer_autoconfirm=False,
-        mailer_subjects_confirmation="{{ .Data.name }}, welcome",
-        mailer_template_confirmation="<a href='{{ .ConfirmationURL }}'>{{ .Data.name }}</a>",
-    )
-    await api.sign_up(data={"name": "<b>\nBcc: eve@example.com"})
-    summary = (await inbox_api(api, "messages")).json()["messages"][0]
-    assert summary["Subject"] == "<b> Bcc: eve@example.com, welcome"
-    assert (summary["Bcc"], len(summary["To"])) == ([], 1)
-    shown = (await inbox_api(api, f"message/{summary['ID']}")).json()
-    link = api.message().link
-    assert shown["HTML"].strip() == (
-        f"<a href='{escape(link)}'>&lt;b&gt;\nBcc: eve@example.com</a>"
-    )
-    assert link in shown["Text"]
-
-
-async def test_a_template_that_cannot_be_written_is_an_error_and_stores_nobody(
-    serve: ServeAuth, caplog: pytest.LogCaptureFixture
-) -> None:
-    api = await serve(
-        mailer_autoconfirm=False, mailer_subjects_confirmation='{{ if eq .Data.n "1" }}{{ end }}'
-    )
-    ann = {"email": "ann@example.com", "password": PASSWORD}
-    failed = await api.post("/signup", {**ann, "data": {"n": 1}})
-    assert rejection(failed) == (500, "unexpected_failure")
-    assert failed.json()["message"] == "Error sending confirmation email"
-    assert "a number and text cannot be compared" in caplog.text
-    await api.sign_up(data={"n": "1"})
-    assert len((await inbox_api(api, "messages")).json()["messages"]) == 1
-
-
-async def test_no_line_of_an_email_is_longer_than_mail_servers_take(serve: ServeAuth) -> None:
-    page = "<p>Grüße, {{ .Data.name }}</p>" * 100
-    api = await serve(
-        mailer_autoconfirm=False,
-        mailer_subjects_confirmation="To {{ .Data.name }}",
-        mailer_template_confirmation=page,
-    )
-    await api.sign_up(data={"name": "Ann\x1b[31m"})
-    summary = (await inbox_api(api, "messages")).json()["messages"][0]
-    assert summary["Subject"] == "To Ann[31m"
-    raw = (await inbox_api(api, f"message/{summary['ID']}/raw")).content
-    assert max(map(len, raw.splitlines())) <= 998
-    shown = (await inbox_api(api, f"message/{summary['ID']}")).json()
-    assert shown["HTML"].strip() == page.replace("{{ .Data.name }}", "Ann\x1b[31m")
-
-
-async def inbox_api(api: Api, path: str) -> httpx.Response:
-    """What Mailpit's API says of the emails."""
-    transport = httpx.ASGITransport(app=api.inbox)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        return await client.get(f"/api/v1/{path}")

@@ -1,94 +1,22 @@
 """Hooks of the project: functions in Postgres, and URLs that get signed requests."""
 
-import asyncio
 import base64
 import hmac
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import closing
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import psycopg
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
+from tests.gateway.auth.hooks import FUNCTION, KEY, Receiver, calling
 from tests.gateway.auth.test_factors import code_of, enrolled, verified
 from tests.third_parties import APP, ThirdParty, browse, registered
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.auth.hooks.settings import HookTarget
 from amphibase.gateway.auth.settings import load_auth_settings
-
-KEY = b"a key of the tests with 32 bytes"
-SECRET = f"v1,whsec_{base64.b64encode(KEY).decode()}"
-FUNCTION = "pg-functions://postgres/public/the_hook"
-
-
-@pytest.fixture
-def function(database: str) -> Iterator[Callable[[str], None]]:
-    """Create the function that the hooks of a test call, from its body in PL/pgSQL."""
-    with psycopg.connect(database, autocommit=True) as connection:
-
-        def create(body: str) -> None:
-            connection.execute(
-                "CREATE FUNCTION public.the_hook(event jsonb) RETURNS jsonb LANGUAGE plpgsql"
-                f" AS $$ BEGIN {body} END $$".encode()
-            )
-            connection.execute("GRANT USAGE ON SCHEMA public TO supabase_auth_admin")
-
-        yield create
-        connection.execute("DROP FUNCTION IF EXISTS public.the_hook(jsonb)")
-
-
-class Receiver:
-    """A server that hooks call, and what it got."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.requests: list[tuple[Request, bytes]] = []
-        self.queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.respond: Callable[[dict[str, Any]], Response] = lambda event: JSONResponse({})
-
-    async def receive(self, request: Request) -> Response:
-        content = await request.body()
-        self.requests.append((request, content))
-        self.queue.put_nowait(json.loads(content))
-        return self.respond(json.loads(content))
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(content) for _, content in self.requests]
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
-    app = Starlette(routes=[Route("/", receiver.receive, methods=["POST"])])
-    with closing(socket.socket(proto=socket.IPPROTO_TCP)) as listener:
-        listener.bind(("127.0.0.1", 0))
-        receiver.url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        config = uvicorn.Config(app, lifespan="off", log_level="error", access_log=False)
-        server = uvicorn.Server(config)
-        running = asyncio.create_task(server.serve([listener]))
-        yield receiver
-        server.should_exit = True
-        await running
-
-
-def calling(name: str, receiver: Receiver | None = None) -> dict[str, Any]:
-    """The settings of one hook."""
-    return {
-        f"hook_{name}_enabled": True,
-        f"hook_{name}_uri": receiver.url if receiver else FUNCTION,
-        f"hook_{name}_secrets": SECRET if receiver else None,
-    }
-
 
 ADDS_TEAM = "RETURN jsonb_set(event, '{claims,team}', to_jsonb(event->>'authentication_method'));"
 
@@ -374,85 +302,6 @@ async def test_a_hook_rejects_codes_of_second_factors_and_ends_the_sessions(
     assert rejection(response) == (403, "mfa_verification_rejected")
     assert response.json()["message"] == "Further MFA verification attempts will be rejected."
     assert rejection(await api.get("/user", token=token)) == (403, "session_not_found")
-
-
-async def test_a_hook_sends_the_codes_of_numbers(serve: ServeAuth, receiver: Receiver) -> None:
-    api = await serve(**calling("send_sms", receiver), external_phone_enabled=True)
-    assert (await api.post("/otp", {"phone": "49123"})).status_code == 200
-    (event,) = receiver.events
-    assert (event["user"]["phone"], event["sms"]["phone"]) == ("49123", "49123")
-    too_soon = await api.post("/otp", {"phone": "49123"})
-    assert rejection(too_soon) == (429, "over_sms_send_rate_limit")
-    body = {"type": "sms", "phone": "49123", "token": event["sms"]["otp"]}
-    assert (await api.post("/verify", body)).json()["user"]["phone_confirmed_at"]
-    assert rejection(await api.post("/verify", body)) == (403, "otp_expired")
-
-
-async def test_a_project_sends_so_many_text_messages_in_an_hour(
-    serve: ServeAuth, receiver: Receiver
-) -> None:
-    api = await serve(
-        **calling("send_sms", receiver),
-        external_phone_enabled=True,
-        sms_test_otp="4915550100:123456",
-        rate_limit_sms_sent="1",
-    )
-    assert (await api.post("/otp", {"phone": "4915550101"})).status_code == 200
-    over = await api.post("/otp", {"phone": "4915550102"})
-    assert rejection(over) == (429, "over_sms_send_rate_limit")
-    assert len(receiver.events) == 1
-    assert (await api.post("/otp", {"phone": "4915550100"})).status_code == 200
-
-
-async def sent(receiver: Receiver) -> dict[str, Any]:
-    """What the hook gets of the next email, which goes out after the response."""
-    data: dict[str, Any] = (await receiver.queue.get())["email_data"]
-    return data
-
-
-async def test_a_hook_sends_the_emails(serve: ServeAuth, receiver: Receiver) -> None:
-    site = "https://example.com"
-    api = await serve(**calling("send_email", receiver), mailer_autoconfirm=False, site_url=site)
-    await api.sign_up()
-    data = await sent(receiver)
-    assert receiver.events[0]["user"]["email"] == "ann@example.com"
-    assert (data["email_action_type"], data["site_url"], data["redirect_to"]) == (
-        "signup",
-        site,
-        site,
-    )
-    body = {"type": "signup", "token_hash": data["token_hash"]}
-    token = (await api.post("/verify", body)).json()["access_token"]
-    await api.post("/recover", {"email": "ann@example.com"})
-    data = await sent(receiver)
-    body = {"type": "recovery", "email": "ann@example.com", "token": data["token"]}
-    assert (data["email_action_type"], data["token_new"]) == ("recovery", "")
-    assert (await api.post("/verify", body)).status_code == 200
-    await api.post("/recover", {"email": "nobody@example.com"})
-    await api.sign_up()
-    await api.put("/user", {"email": "new@example.com"}, token=token)
-    data = await sent(receiver)
-    assert data["email_action_type"] == "email_change"
-    for email, code in (("ann@example.com", "token"), ("new@example.com", "token_new")):
-        body = {"type": "email_change", "email": email, "token": data[code]}
-        assert (await api.post("/verify", body)).status_code == 200
-    assert (await api.get("/user", token=token)).json()["email"] == "new@example.com"
-    assert api.inbox.emails() == []
-
-
-async def test_the_hashes_of_a_new_address_are_named_the_other_way_round(
-    serve: ServeAuth, receiver: Receiver
-) -> None:
-    api = await serve(**calling("send_email", receiver))
-    token = (await api.sign_up())["access_token"]
-    await api.put("/user", {"email": "new@example.com"}, token=token)
-    data = await sent(receiver)
-    body = {"type": "email_change", "email": "ann@example.com", "token": data["token"]}
-    assert (await api.post("/verify", body)).status_code == 200
-    current = {"type": "email_change", "token_hash": data["token_hash_new"]}
-    assert rejection(await api.post("/verify", current)) == (403, "otp_expired")
-    new = {"type": "email_change", "token_hash": data["token_hash"]}
-    assert (await api.post("/verify", new)).json()["user"]["email"] == "new@example.com"
 
 
 def test_a_log_does_not_hold_the_query_of_a_hook() -> None:

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from tests.backends import SECRET as KEY
 from tests.gateway.auth.api import ANON, SECRET, SERVICE
 from tests.gateway.auth.conftest import ServeAuth
-from tests.gateway.auth.test_third_parties import CHALLENGE, VERIFIER, query_of
+from tests.gateway.auth.third_parties import CHALLENGE, VERIFIER, query_of
 from tests.third_parties import APP, ThirdParty, browse, registered
 
 from amphibase import Amphibase, load_settings

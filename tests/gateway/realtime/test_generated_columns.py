@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 from tests.gateway.realtime.api import ANN, BOB, Api
+from tests.gateway.realtime.changes import change, subscribe
 from tests.gateway.realtime.conftest import TRIGGERS, Connect, on_both_sources
-from tests.gateway.realtime.test_changes import change, subscribe
 
 BILLS = """
 CREATE FUNCTION shop.taxed(price numeric, "number" text) RETURNS numeric IMMUTABLE LANGUAGE sql

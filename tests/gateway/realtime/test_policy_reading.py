@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection, AsyncRawCursor
 from tests.gateway.realtime.api import ANN, BOB
-from tests.gateway.realtime.test_changes import NOTES
+from tests.gateway.realtime.changes import NOTES
 
 from amphibase.database.statement import Call
 from amphibase.gateway.realtime.changes.possible_rows import (

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from psycopg.pq.abc import PGresult
 from tests.gateway.realtime.api import ANN, BOB, Api
+from tests.gateway.realtime.changes import NOTES, ROOM, change, notes, subscribe
 from tests.gateway.realtime.conftest import Connect, ServeRealtime
-from tests.gateway.realtime.test_changes import NOTES, ROOM, change, notes, subscribe
 
 from amphibase.database.connection import Connection
 from amphibase.database.statement import Call, Statement

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from tests.gateway.conftest import PASSWORD
 from tests.gateway.realtime.api import Api, Wire
+from tests.gateway.realtime.changes import ITEMS, ROOM, change, subscribe
 from tests.gateway.realtime.conftest import Connect, on_both_sources, on_triggers, serving
-from tests.gateway.realtime.test_changes import ITEMS, ROOM, change, subscribe
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed
 

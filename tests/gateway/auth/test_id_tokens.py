@@ -1,0 +1,95 @@
+"""Sign-in by an ID token that an application got by itself."""
+
+import base64
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.gateway.auth.conftest import ServeAuth
+from tests.third_parties import CLIENT, ThirdParty, registered
+
+from amphibase.accounts.oauth.openid import half_hash
+
+
+async def test_an_id_token_of_the_application_signs_in(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party, external_keycloak_client_id=f"{CLIENT},phone-app"))
+    nonce = hashlib.sha256(b"once").hexdigest()
+    token = third_party.id_token(aud="phone-app", nonce=nonce)
+    body = {"provider": "keycloak", "id_token": token, "nonce": "once"}
+    session = await api.post("/token?grant_type=id_token", body)
+    assert session.status_code == 200, session.text
+    assert session.json()["user"]["email"] == "ann@example.com"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name"),
+    [("RS256", "sha256"), ("PS384", "sha384"), ("ES512", "sha512"), ("EdDSA", "sha512")],
+)
+def test_at_hash_is_by_the_hash_of_the_tokens_algorithm(algorithm: str, name: str) -> None:
+    digest = hashlib.new(name, b"theirs").digest()
+    half = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+    assert half_hash("theirs", algorithm) == half
+
+
+async def test_an_id_token_signed_by_sha_512_has_the_at_hash_of_it(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    third_party.algorithm = "RS512"
+    api = await serve(**registered(third_party))
+    for algorithm, status in (("RS512", 200), ("RS256", 400)):
+        token = third_party.id_token(at_hash=half_hash("theirs", algorithm))
+        body = {"provider": "keycloak", "id_token": token, "access_token": "theirs"}
+        response = await api.post("/token?grant_type=id_token", body)
+        assert response.status_code == status, response.text
+
+
+def forged(third_party: ThirdParty, how: str) -> str:
+    claims = jwt.decode(third_party.id_token(), options={"verify_signature": False})
+    public = third_party.key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    if how == "none":
+        return jwt.encode(claims, "", "none")
+    if how == "shared secret":
+        head, payload = (
+            base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
+            for part in ({"alg": "HS256", "kid": "one"}, claims)
+        )
+        signature = hmac.digest(public, head + b"." + payload, "sha256")
+        return b".".join([head, payload, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+    other = rsa.generate_private_key(65537, 2048)
+    return jwt.encode(claims, other, "RS256", headers={"kid": "one"})
+
+
+@pytest.mark.parametrize(
+    ("change", "description"),
+    [
+        ({"aud": "another"}, "Unacceptable audience in id_token"),
+        ({"aud": [CLIENT, "another"]}, "Unacceptable audience in id_token"),
+        ({"iss": "https://evil.example"}, "Bad ID token"),
+        ({"exp": 1}, "Bad ID token"),
+        ({"at_hash": "another"}, "Bad ID token"),
+        ({"nonce": "another"}, "Nonces mismatch"),
+        ({"nonce": "änother"}, "Nonces mismatch"),
+        ({}, "Passed nonce and nonce in id_token should either both exist or not."),
+        ("none", "Bad ID token"),
+        ("shared secret", "Bad ID token"),
+        ("other key", "Bad ID token"),
+    ],
+)
+async def test_an_id_token_that_is_not_for_the_application_is_rejected(
+    serve: ServeAuth, third_party: ThirdParty, change: Any, description: str
+) -> None:
+    api = await serve(**registered(third_party))
+    token = forged(third_party, change) if isinstance(change, str) else None
+    token = token or third_party.id_token(**change)
+    body = {"provider": "keycloak", "id_token": token, "nonce": "once", "access_token": "theirs"}
+    response = await api.post("/token?grant_type=id_token", body)
+    assert (response.status_code, response.json()["error_description"]) == (400, description)
