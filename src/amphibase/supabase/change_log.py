@@ -19,13 +19,9 @@ from amphibase.schema.change_log_functions import earlier_rows_name
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
 from amphibase.supabase.records.dialect import from_json
+from amphibase.supabase.records.parameters import conditions_of, embedded, total_of
 from amphibase.supabase.records.repository import SupabaseRepository
-from amphibase.supabase.records.request_builder import (
-    RequestBuilder,
-    conditions_of,
-    embedded,
-    total_of,
-)
+from amphibase.supabase.records.request_builder import RequestBuilder
 
 POLL_SECONDS = 0.5
 """Each look is a request to the project."""

@@ -13,19 +13,16 @@ from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Endpoint, SqlEndpoint
 from amphibase.move.files.base import Content, FileRejected, FileSide, StoredFile
 from amphibase.move.files.comparison import FileComparison, hash_of
+from amphibase.move.files.journaled_upload import UPLOADS, JournaledUpload
+from amphibase.move.files.names import name_on
 from amphibase.move.files.project import ProjectFileSide
 from amphibase.move.files.sql import SqlFileSide
-from amphibase.move.journal import Journal
 from amphibase.move.parallel import in_parallel
 from amphibase.move.plan import FilesPlan
 from amphibase.move.stage import Kept, Outcome, PreflightCheck, SideDifference, Verification
-from amphibase.supabase.object_keys import key_of, path_of
 
 MOVED = "files moved"
 """Of a file that the move has written: what it was on the source, and is on the target."""
-
-UPLOADS = "files uploading"
-"""Of a file that is being written: the upload that is under way, or the blob."""
 
 HELD = "files held"
 """Of a bucket: whether the target held files in it when the move began."""
@@ -382,40 +379,14 @@ class FilesStage:
 
     def _target_name(self, name: str) -> str:
         source, target = self._sides()
-        return _name_on(target, name, source)
+        return name_on(target, name, source)
 
     def _source_name(self, name: str) -> str:
         source, target = self._sides()
-        return _name_on(source, name, target)
+        return name_on(source, name, target)
 
     def _key(self, bucket: str, name: str) -> str:
         return f"{bucket}/{name}"
-
-
-class JournaledUpload:
-    """How far the upload of a file is, in the journal."""
-
-    def __init__(self, journal: Journal, key: str) -> None:
-        self._journal = journal
-        self._key = key
-
-    @property
-    def has_begun(self) -> bool:
-        return self._journal.get(UPLOADS, self._key) is not None
-
-    @property
-    def state(self) -> str | None:
-        return self._journal.get(UPLOADS, self._key) or None
-
-    def begin(self) -> None:
-        if not self.has_begun:
-            self.remember("")
-
-    def remember(self, state: str) -> None:
-        self._journal.put(UPLOADS, self._key, state)
-
-    def end(self) -> None:
-        self._journal.delete(UPLOADS, self._key)
 
 
 def _open(endpoint: Endpoint) -> FileSide:
@@ -424,17 +395,6 @@ def _open(endpoint: Endpoint) -> FileSide:
 
 async def _has_files(side: FileSide, bucket: str) -> bool:
     return await anext(side.files(bucket), None) is not None
-
-
-def _name_on(side: FileSide, name: str, origin: FileSide) -> str:
-    """Return the name of a file on a side: a project's Storage takes few characters in it, and
-    writes the others as the Supabase backend does (`supabase/object_keys.py`)."""
-    if side.names_are_paths == origin.names_are_paths:
-        return name
-    if origin.names_are_paths:
-        return key_of(name)
-    path = path_of(name)
-    return path if key_of(path) == name else name
 
 
 def _settings(bucket: Bucket) -> tuple[bool, int | None, frozenset[str]]:

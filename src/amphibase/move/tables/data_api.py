@@ -57,7 +57,7 @@ from amphibase.move.tables.rejections import Rejection, invalid_text, write_by_h
 from amphibase.records.filters.names import format_name
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
-from amphibase.supabase.records.request_builder import total_of
+from amphibase.supabase.records.parameters import total_of
 
 IN_FLIGHT = 4
 FIRST_PAGE = 1_000

@@ -11,12 +11,8 @@ from amphibase.records.filters.operators import OPERATORS
 from amphibase.records.filters.tree import Filter
 from amphibase.supabase.records.dialect import stored_type
 from amphibase.supabase.records.expressions import Filters
-from amphibase.supabase.records.request_builder import (
-    MAX_QUERY_BYTES,
-    RequestBuilder,
-    conditions_of,
-    query_length,
-)
+from amphibase.supabase.records.parameters import MAX_QUERY_BYTES, conditions_of, query_length
+from amphibase.supabase.records.request_builder import RequestBuilder
 
 SHORT_LIST = 3
 """A list of so many values is not split: PostgREST reads a list of one empty text as empty."""

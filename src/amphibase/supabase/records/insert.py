@@ -14,7 +14,8 @@ from amphibase.records.values import Row
 from amphibase.supabase.records.defaults import Columns, fill
 from amphibase.supabase.records.loading import chunks, one_of
 from amphibase.supabase.records.paged_read import read_rows
-from amphibase.supabase.records.request_builder import Parameters, RequestBuilder
+from amphibase.supabase.records.parameters import Parameters
+from amphibase.supabase.records.request_builder import RequestBuilder
 
 MAX_BODY_BYTES = 50 * 1024 * 1024
 """How large the body of a request may be; projects behind Cloudflare take 100 MB at most."""

@@ -18,14 +18,9 @@ from amphibase.supabase.errors import read_json
 from amphibase.supabase.records.dialect import from_json
 from amphibase.supabase.records.expressions import FilterBuilder, Filters, JoinedRelation
 from amphibase.supabase.records.paged_read import read_rows
+from amphibase.supabase.records.parameters import conditions_of, table_path, total_of
 from amphibase.supabase.records.relations import Step, foreign_key_hint
-from amphibase.supabase.records.request_builder import (
-    ROWS_A_REQUEST,
-    RequestBuilder,
-    conditions_of,
-    table_path,
-    total_of,
-)
+from amphibase.supabase.records.request_builder import ROWS_A_REQUEST, RequestBuilder
 
 KEYS_A_REQUEST = 100
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 import httpx
 from sqlalchemy import Column, ColumnElement, Table
@@ -25,7 +24,6 @@ from amphibase.records.column_access import check_readable, hidden_columns_in
 from amphibase.records.cursors import Cursors
 from amphibase.records.filters.names import format_field, format_name
 from amphibase.records.filters.operators import OPERATORS
-from amphibase.records.filters.query_string import format_parameter
 from amphibase.records.filters.tree import FieldPath, Filter
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.model_infos import ModelInfos
@@ -34,21 +32,24 @@ from amphibase.records.predicates import Predicates
 from amphibase.records.values import Row
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.records.dialect import from_json
-from amphibase.supabase.records.expressions import FilterBuilder, Filters, JoinedRelation
+from amphibase.supabase.records.expressions import FilterBuilder, Filters
 from amphibase.supabase.records.fields import field_path, unsupported
 from amphibase.supabase.records.max_rows import MaxRows
 from amphibase.supabase.records.operands import operand
+from amphibase.supabase.records.parameters import (
+    Parameters,
+    check_length,
+    conditions_of,
+    embedded,
+    table_path,
+    total_of,
+)
 from amphibase.supabase.records.rows import codec_of
-
-Parameters = list[tuple[str, str]]
 
 MAX_LISTED = 30_000
 """How many values a filter may list, as on every backend."""
 
 ROWS_A_REQUEST = 1000
-
-MAX_QUERY_BYTES = 8000
-"""How long a query string may be: servers and proxies commonly take a first line of 8 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,47 +370,6 @@ class RequestBuilder:
         # Projects reject changes without a filter (the extension safeupdate).
         everything = (format_name(self.info.keys[0].name), "not.is.null")
         return conditions_of(filters) or [everything]
-
-
-def table_path(table: Table) -> str:
-    """Return the path of a table below the service."""
-    return f"/{quote(table.name, safe='')}"
-
-
-def conditions_of(filters: Filters) -> Parameters:
-    """Return the conditions as parameters of a query string."""
-    return [
-        format_parameter(condition, filters.values, path) for path, condition in filters.conditions
-    ]
-
-
-def total_of(response: httpx.Response) -> int:
-    """Return how many rows matched a request that had them counted (`Content-Range`)."""
-    return int(response.headers["content-range"].rpartition("/")[2])
-
-
-def query_length(parameters: Parameters) -> int:
-    """Return how many bytes parameters have in a query string, at least roughly where few."""
-    characters = sum(len(name) + len(value) for name, value in parameters)
-    if characters * 3 <= MAX_QUERY_BYTES:  # a byte takes three at most, and most are ASCII
-        return characters
-    return sum(len(quote_plus(name)) + len(quote_plus(value)) + 2 for name, value in parameters)
-
-
-def check_length(parameters: Parameters) -> None:
-    """Raise NotSupported for a query string that servers do not take."""
-    length = query_length(parameters)
-    if length > MAX_QUERY_BYTES:
-        raise NotSupported(
-            f"The filters make a query string of {length} bytes, and servers of Supabase take "
-            f"{MAX_QUERY_BYTES}; list fewer or shorter values"
-        )
-
-
-def embedded(embed: JoinedRelation) -> str:
-    inner = ",".join(filter(None, (embed.select, *map(embedded, embed.inner))))
-    step = embed.step
-    return f"{embed.alias}:{format_name(step.table.name)}!{format_name(step.hint)}({inner})"
 
 
 def _beside(place: int) -> str:
