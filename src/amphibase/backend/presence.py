@@ -24,28 +24,28 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class PresenceSync:
-    """Everybody who is on the topic: the first event, and one that replaces all before it."""
+    """All presences on the topic: the first event, and one that replaces all before it."""
 
     presences: Sequence[Presence]
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceJoin:
-    """Somebody has come."""
+    """A presence has joined the topic."""
 
     presence: Presence
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceUpdate:
-    """Somebody who is there has another payload."""
+    """A presence on the topic has another payload."""
 
     presence: Presence
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceLeave:
-    """Somebody has gone: untracked, disconnected, or with a process that has ended."""
+    """A presence has left the topic: untracked, disconnected, or with a process that has ended."""
 
     presence: Presence
 

@@ -64,7 +64,7 @@ class StreamLimiter:
                 del self._open[who]
 
     def slot_of(self, connection: HTTPConnection, caller: Caller) -> AbstractContextManager[None]:
-        """Take the place of one stream of a caller, who is told by their address when anonymous.
+        """Take the place of one stream of a caller, identified by their address where anonymous.
 
         Raises:
             TooManyRequests: they have too many already, or all together have.

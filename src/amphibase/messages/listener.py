@@ -1,4 +1,4 @@
-"""Listens to what all processes send, while somebody in this one needs it."""
+"""Listens to what all processes send, while this one has subscribers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

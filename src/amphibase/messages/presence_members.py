@@ -184,6 +184,6 @@ class ProcessMembers:
                 try:
                     await self._write(self._store_and_hint(stored))
                 except TooManyRequests as error:
-                    logger.warning("Somebody who is present is not shown: %s", error)
+                    logger.warning("A presence is not shown: %s", error)
                     continue
             self._lapsed.discard(id)

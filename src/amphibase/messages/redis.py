@@ -34,7 +34,7 @@ class RedisMessages:
         self._channel = f"{PREFIX}messages:{number}"
 
     async def send(self, text: str) -> None:
-        """Send a text to whoever listens."""
+        """Send a text to all who listen."""
         with translated_redis_errors():
             await self._client.publish(self._channel, text)
 

@@ -37,7 +37,7 @@ class PostgresMessages:
         self._engine = database.readers.execution_options(isolation_level="AUTOCOMMIT")
 
     async def send(self, text: str) -> None:
-        """Send a text to whoever listens."""
+        """Send a text to all who listen."""
         with translated_errors():
             async with self._engine.connect() as connection:
                 await connection.execute(_NOTIFY, {"channel": CHANNEL, "text": text})

@@ -44,7 +44,7 @@ class ProjectMessages:
         self._channel = channel
 
     async def send(self, text: str) -> None:
-        """Send a text to whoever listens."""
+        """Send a text to all who listen."""
         message = {
             "topic": self._channel,
             "event": EVENT,

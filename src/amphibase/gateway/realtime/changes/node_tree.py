@@ -2,7 +2,7 @@
 
 A node is `{NAME :field value …}`, where a value is a node, a list in parentheses, or words
 (`nodes/readfuncs.c`, `nodes/outfuncs.c` of PostgreSQL). Names of fields differ between versions, so
-that whoever reads a tree takes what is not as expected for unknown.
+that a reader takes what it does not expect for unknown.
 """
 
 import re
