@@ -1,0 +1,292 @@
+"""The processes of `amphibase supabase`: how they start, where they listen, and how they end."""
+
+import fcntl
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+import pytest
+from tests.cli.local_supabase import ANON_KEY, Cli
+from tests.servers import new_server
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from amphibase.gateway.data_dir import DataDir, RunningGateway
+from amphibase.gateway.project import url_of
+from amphibase.postgres import Server
+
+PUBLISHED = """
+CREATE TABLE boats (id int PRIMARY KEY);
+GRANT SELECT ON boats TO anon;
+ALTER PUBLICATION supabase_realtime ADD TABLE boats;
+INSERT INTO boats VALUES (1);
+"""
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    """One's own Postgres; not the other tests', since a role's password is the server's."""
+    with new_server() as server:
+        yield server
+
+
+def test_vectors_and_pgcrypto_are_on_one_server(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+    cli.write(
+        "migrations/1_recipes.sql",
+        "create extension if not exists vector with schema extensions;"
+        "create extension if not exists pgcrypto with schema extensions;"
+        'create extension if not exists "uuid-ossp" with schema extensions;'
+        "create table public.recipes (id uuid primary key default extensions.gen_random_uuid(),"
+        " body text, embedding extensions.vector(3));"
+        "insert into public.recipes (body, embedding) values ('rye', '[1,0,0]');",
+    )
+    cli.write(
+        "seed.sql",
+        "insert into auth.users (instance_id, id, aud, role, email, encrypted_password,"
+        " email_confirmed_at) values ('00000000-0000-0000-0000-000000000000',"
+        " extensions.uuid_generate_v1(), 'authenticated', 'authenticated', 'eva@example.com',"
+        " crypt('hunter22', gen_salt('bf')), now());",
+    )
+    values = cli.start()
+    try:
+        response = httpx.post(
+            f"{values['API_URL']}/auth/v1/token?grant_type=password",
+            json={"email": "eva@example.com", "password": "hunter22"},
+            headers={"apikey": values["ANON_KEY"]},
+        )
+        assert response.status_code == 200, response.text
+        with psycopg.connect(values["DB_URL"]) as connection:
+            nearest = "SELECT body FROM recipes ORDER BY embedding <-> '[1,0,1]'"
+            assert connection.execute(nearest.encode()).fetchall() == [("rye",)]
+    finally:
+        cli("stop")
+
+
+def test_in_the_background_it_keeps_nothing_open_of_who_started_it(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "amphibase", "supabase", "start", "--port", "0"]
+    environment = {"PATH": os.environ["PATH"]}
+    subprocess.run(
+        command, cwd=tmp_path, env=environment, pass_fds=[writing], capture_output=True, check=True
+    )
+    try:
+        os.close(writing)
+        assert select.select([reading], [], [], 10)[0]  # its end: nobody else has it
+        assert os.read(reading, 1) == b""
+    finally:
+        os.close(reading)
+        assert Cli(tmp_path)("stop").returncode == 0
+
+
+def test_who_looks_whether_it_runs_is_not_taken_for_one_that_does(tmp_path: Path) -> None:
+    folder = DataDir(tmp_path)
+    folder.create()
+    with folder.state(RunningGateway(1, embedded=True, values={})):
+        looking = os.open(tmp_path / "gateway.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert folder.running() is None
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(folder.lock)
+            os.close(looking)
+            lock = starting.result()
+        assert lock is not None
+        assert folder.running() == RunningGateway(1, embedded=True, values={})
+        os.close(lock)
+
+
+def test_channels_are_closed_by_a_reset_and_by_the_end_so_that_clients_come_back(
+    tmp_path: Path,
+) -> None:
+    cli = Cli(tmp_path)
+    values = cli.start()
+    address = f"{values['API_URL']}/realtime/v1/websocket?vsn=2.0.0&apikey={values['ANON_KEY']}"
+    address = address.replace("http", "ws", 1)
+    wanted = {"config": {"postgres_changes": [{"event": "*", "schema": "public"}]}}
+    join = json.dumps(["1", "1", "realtime:rows", "phx_join", wanted])
+    try:
+        for command in ("reset", "stop"):
+            with connect(address) as connection:
+                connection.send(join)
+                events = [json.loads(connection.recv(10))[3:] for _ in range(2)]
+                assert [event for event, _ in events] == ["phx_reply", "system"]
+                assert events[1][1]["status"] == "ok"
+                with psycopg.connect(values["DB_URL"]) as database:
+                    database.execute(PUBLISHED)
+                assert json.loads(connection.recv(10))[4]["data"]["record"] == {"id": 1}
+                done = cli(command)
+                assert done.returncode == 0, done.stderr
+                with pytest.raises(ConnectionClosed) as closed:
+                    list(connection)
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1012
+    finally:
+        cli("stop")
+
+
+def test_ones_own_postgres_is_used_and_reset_asks_before_it_is_dropped(
+    own: Server, tmp_path: Path
+) -> None:
+    url = own.create_database("own_postgres")
+    cli = Cli(tmp_path)
+    try:
+        values = cli.start("--database-url", url)
+        assert values["DB_URL"] == url
+        assert not (tmp_path / ".amphibase/postgres").exists()
+        health = httpx.get(f"{values['API_URL']}/auth/v1/health", headers={"apikey": ANON_KEY})
+        assert health.status_code == 200
+        rejected = cli("reset")
+        assert rejected.returncode == 1
+        assert "Go on?" in rejected.stdout + rejected.stderr
+        assert cli("reset", "--yes").returncode == 0
+    finally:
+        cli("stop")
+
+
+def test_who_names_what_the_data_api_connects_as_keeps_their_password(
+    own: Server, tmp_path: Path
+) -> None:
+    url = own.create_database("own_authenticator")
+    theirs = url_of(url, "authenticator", "their own password")
+    cli = Cli(tmp_path)
+    try:
+        started = cli("start", "--port", "0", "--database-url", url, PGRST_DB_URI=theirs)
+        assert started.returncode == 0, started.stderr
+        assert cli("reset", "--yes").returncode == 0
+        psycopg.connect(theirs).close()
+    finally:
+        cli("stop")
+
+
+def test_in_the_foreground_it_serves_until_a_signal_and_its_postgres_ends_with_it(
+    tmp_path: Path,
+) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "amphibase",
+            "supabase",
+            *["start", "--foreground", "--port", "0", "-o", "json"],
+        ],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if line.rstrip() == "}":
+            break
+    values = json.loads(text)
+    assert httpx.get(f"{values['API_URL']}/health").json() == {"status": "ok"}
+    process.terminate()
+    assert process.wait(30) == 0
+    process.stdout.close()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(values["DB_URL"], connect_timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "line"),
+    [
+        (
+            ["--host", "0.0.0.0"],
+            {},
+            "everybody knows the keys and passwords of development; set JWT_SECRET,",
+        ),
+        ([], {"JWT_SECRET": "short"}, "JWT_SECRET: must have at least 32 bytes"),
+        ([], {"JWT_JWKS": "{}"}, "JWT_JWKS: is not a JSON Web Key Set"),
+        ([], {"PGRST_DB_MAX_ROWS": "many"}, "PGRST_DB_MAX_ROWS: should be a valid integer"),
+        ([], {"FILE_SIZE_LIMIT": "much"}, "FILE_SIZE_LIMIT: should be a valid integer"),
+        ([], {"GOTRUE_JWT_EXP": "soon"}, "GOTRUE_JWT_EXP: should be a valid integer"),
+        (
+            ["--database-url", "mysql://x"],
+            {},
+            "GATEWAY_DATABASE_URL: must start with postgresql://",
+        ),
+        (["--database-url", "postgresql://a:b@127.0.0.1:1/x"], {}, "The database does not let us"),
+    ],
+)
+def test_what_is_wrong_is_one_readable_line(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], line: str
+) -> None:
+    failed = Cli(tmp_path)("start", "--port", "0", *arguments, **environment)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error ")
+    assert line in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_in_the_foreground_a_database_that_is_not_there_is_told_by_its_own_words(
+    tmp_path: Path,
+) -> None:
+    url = "postgresql://a:hush@127.0.0.1:1/x"
+    failed = Cli(tmp_path)("start", "--foreground", "--port", "0", "--database-url", url)
+    assert failed.returncode == 2
+    assert "error The database does not let us in" in failed.stderr
+    assert "DATABASE_URL" not in failed.stderr
+    assert "hush" not in failed.stderr
+
+
+def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
+    done = Cli(tmp_path)("stop")
+    assert done.returncode == 0
+    assert "not running" in done.stderr
+
+
+def test_what_is_starting_is_stopped(tmp_path: Path) -> None:
+    cli, folder = Cli(tmp_path), DataDir(tmp_path / ".amphibase")
+    with ThreadPoolExecutor(1) as pool, socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://a:b@127.0.0.1:{silent.getsockname()[1]}/x"
+        starting = pool.submit(cli, "start", "--port", "0", "--database-url", url)
+        while folder.process() is None and not starting.done():
+            time.sleep(0.02)
+        stopped = cli("stop")
+        started = starting.result()
+    assert (stopped.returncode, started.returncode) == (0, 2)
+    assert "Stopped" in stopped.stderr
+    assert started.stderr == "error It was stopped while it started\n"
+
+
+def test_a_named_port_that_is_taken_is_reported(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        failed = Cli(tmp_path)("start", "--port", str(port))
+        assert failed.returncode == 2
+        assert f"cannot listen on 127.0.0.1:{port}: address already in use" in failed.stderr
+        failed = Cli(tmp_path)("start", "--port", "0", "--db-port", str(port))
+        assert failed.returncode == 2
+        assert f"error GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{port}" in failed.stderr
+        assert len(failed.stderr.splitlines()) == 1
+        failed = Cli(tmp_path)("start", "--port", "0", "--inbox-port", str(port))
+        assert failed.returncode == 2
+        assert f"error GATEWAY_INBOX_PORT: cannot listen on 127.0.0.1:{port}" in failed.stderr
+        assert "name another (--inbox-port)" in failed.stderr
+        assert len(failed.stderr.splitlines()) == 1
+
+
+def test_port_0_of_the_database_and_of_the_inbox_is_any_free_one(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+    values = cli.start("--db-port", "0", "--inbox-port", "0")
+    try:
+        assert httpx.get(f"{values['MAILPIT_URL']}/api/v1/messages").json()["total"] == 0
+        with psycopg.connect(values["DB_URL"]) as connection:
+            assert connection.execute("SHOW port").fetchall() == [
+                (str(urlsplit(values["DB_URL"]).port),)
+            ]
+    finally:
+        cli("stop")
