@@ -62,14 +62,14 @@ def test_serves_from_the_wheel_and_keeps_to_its_version(
 
 
 @needs_root
-def test_rights_are_given_up(folder: Path) -> None:
+def test_rights_are_given_up(tmp_path: Path) -> None:
     """Root's server runs as another user, in no group of root's, on a folder only root reaches."""
-    with start(folder, fsync=False) as server:
+    with start(tmp_path, fsync=False) as server:
         lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
         status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
         assert "0" not in status["Uid"].split() + status["Gid"].split()
         assert "0" not in status["Groups"].split()
-        assert folder.stat().st_uid == int(status["Uid"].split()[0])
+        assert tmp_path.stat().st_uid == int(status["Uid"].split()[0])
 
 
 @needs_root
