@@ -82,6 +82,17 @@ assert.equal(page.hasNext, true)
 page = await ok(mine.listV2({ prefix: `${folder}/`, with_delimiter: true, cursor: page.nextCursor }))
 assert.deepEqual([page.hasNext, page.objects.length], [false, 2])
 
+// What a client may send, and bytes that do not come at once.
+await ok(mine.upload(`${folder}/bytes`, new TextEncoder().encode('as bytes').buffer))
+const stream = new ReadableStream({ start: (each) => { each.enqueue(new TextEncoder().encode('as stream')); each.close() } })
+await ok(mine.upload(`${folder}/stream`, stream, { duplex: 'half' }))
+for (const [name, text] of [['bytes', 'as bytes'], ['stream', 'as stream']]) {
+  const streamed = await mine.download(`${folder}/${name}`).asStream()
+  assert.equal(await new Response(streamed.data).text(), text)
+}
+await ok(mine.remove([`${folder}/bytes`, `${folder}/stream`]))
+assert.match((await refused(mine.copy(path, `${path}2`, { sourceVersionId: 'x' }))).message, /one version of each object/)
+
 // Another user, and nobody.
 for (const stranger of [bob, client()]) {
   const theirs = stranger.storage.from('mine')

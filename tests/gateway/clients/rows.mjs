@@ -41,6 +41,12 @@ for (const [build, expected] of [
   [(q) => q.likeAllOf('title', ['t%', '%o']), ['two']],
   [(q) => q.likeAnyOf('title', ['u%', '%ee']), ['uno', 'three']],
   [(q) => q.ilikeAnyOf('title', ['U%']), ['uno']],
+  [(q) => q.ilikeAllOf('title', ['T%', '%O']), ['two']],
+  [(q) => q.regexMatch('title', '^t'), ['two', 'three']],
+  [(q) => q.regexIMatch('title', '^T.O$'), ['two']],
+  [(q) => q.isDistinct('stars', 1), ['two', 'three']],
+  [(q) => q.notIn('title', ['uno', 'two']), ['three']],
+  [(q) => q.not('body', 'is', null), []],
   [(q) => q.is('body', null), all],
   [(q) => q.in('title', ['uno', 'a,b', 'x"y(']), ['uno']],
   [(q) => q.contains('tags', []), all],
@@ -73,6 +79,27 @@ assert.deepEqual(inner, [{ title: 'uno', labels: [{ name: 'blue' }, { name: 'red
 assert.deepEqual(await ok(notes(ann).select('title, labels(count)').eq('id', first.id)), [
   { title: 'uno', labels: [{ count: 2 }] },
 ])
+const either = await ok(
+  notes(ann).select('title, labels(name)').or('name.eq.red,name.eq.none', { referencedTable: 'labels' }).limit(1).order('id'),
+)
+assert.deepEqual(either, [{ title: 'uno', labels: [{ name: 'red' }] }])
+const spread = await ok(ann.from('labels').select('name, ...notes(note:title)').order('name', { ascending: false }).limit(1))
+assert.deepEqual(spread, [{ name: 'red', note: 'uno' }])
+const part = await ok(notes(ann).select('title, labels(name)').order('id')
+  .order('name', { referencedTable: 'labels' }).range(1, 1, { referencedTable: 'labels' }).limit(1))
+assert.deepEqual(part, [{ title: 'uno', labels: [{ name: 'red' }] }])
+assert.deepEqual(await ok(notes(ann).select('title, labels()').is('labels', null).order('id')), [{ title: 'two' }, { title: 'three' }])
+assert.deepEqual(await ok(notes(ann).select('one:title, text:stars::text, key:meta->a->>b').eq('id', first.id)), [
+  { one: 'uno', text: '1', key: null },
+])
+assert.deepEqual(await ok(notes(ann).select('title, body').eq('id', first.id).stripNulls().single()), { title: 'uno' })
+const atMost = notes(ann).update({ stars: 5 }).gt('id', 0).maxAffected(1).select()
+assert.equal((await refused(atMost)).code, 'PGRST124')
+const doubled = await notes(ann).update({ body: null }, { count: 'exact' }).gt('id', 0)
+assert.deepEqual([doubled.error, doubled.status, doubled.count], [null, 204, 3])
+const defaults = await ok(notes(ann).insert([{ title: 'four', stars: 4 }, { title: 'five' }], { defaultToNull: false }).select('stars'))
+assert.deepEqual(defaults, [{ stars: 4 }, { stars: 0 }])
+await ok(notes(ann).delete().in('title', ['four', 'five']))
 const { count } = await notes(ann).select('*', { count: 'exact', head: true })
 assert.equal(count, 3)
 assert.equal(await ok(notes(ann).select().eq('title', 'none').maybeSingle()), null)

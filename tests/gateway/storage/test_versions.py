@@ -18,6 +18,8 @@ TO = {"bucketId": "b", "sourceKey": "a.txt", "destinationKey": "c.txt"}
         ("POST", "/object/sign/b/a.txt", {"expiresIn": 60, "versionId": "x"}),
         ("POST", "/object/list/b", {"prefix": "", "noncurrentVersions": "only"}),
         ("POST", "/object/list-v2/b", {"noncurrentVersions": "include"}),
+        ("POST", "/object/list-v2/b", {"deleteMarkers": "only"}),
+        ("POST", "/object/list-v2/b", {"prefix": "a", "exactMatch": True}),
         ("GET", "/object/b/a.txt?versionId=x", None),
         ("GET", "/object/public/b/a.txt?versionId=x", None),
         ("GET", "/object/info/b/a.txt?versionId=x", None),
@@ -32,7 +34,7 @@ async def test_a_request_that_needs_versions_is_rejected(
     response = await api.call(method, path, body)
     assert response.status_code == 400
     assert (response.json()["error"], response.json()["statusCode"]) == ("NotSupported", "409")
-    assert "keeps no versions of objects" in response.json()["message"]
+    assert "keeps one version of each object" in response.json()["message"]
     assert await api.names() == ["a.txt"]
 
 
@@ -40,7 +42,7 @@ async def test_a_request_that_excludes_versions_is_served(api: Api) -> None:
     created = await api.call("POST", "/bucket", {"name": "b", "versioning_status": "DISABLED"})
     assert created.status_code == 200, created.text
     await api.uploaded("b/a.txt")
-    body = {"prefix": "", "noncurrentVersions": "exclude"}
+    body = {"prefix": "", "noncurrentVersions": "exclude", "exactMatch": False}
     listed = await api.call("POST", "/object/list/b", body)
     assert [each["name"] for each in listed.json()] == ["a.txt"]
     copied = await api.call("POST", "/object/copy", {**TO, "sourceVersionId": None})
