@@ -66,16 +66,21 @@ on_sql = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indirec
 on_both = pytest.mark.parametrize("shared_records", ["predicate", "rls", "supabase"], indirect=True)
 
 
-@pytest.fixture
-async def on_postgres(records: Records) -> Records:
-    """Postgres, with functions to be called."""
+@pytest.fixture(scope="module")
+async def functions(shared_records: Records) -> None:
+    """Functions to be called, which no test changes."""
     statements = [f"CREATE OR REPLACE FUNCTION {function}" for function in FUNCTIONS]
-    await records.execute(*(text(statement.replace(":", r"\:")) for statement in statements))
+    await shared_records.execute(*(text(statement.replace(":", r"\:")) for statement in statements))
     for _ in range(100):  # the Data API reads the catalog anew
         with suppress(NotFound):
-            await records.backend.call("unnamed_at_last", SERVICE)
+            await shared_records.backend.call("unnamed_at_last", SERVICE)
             break
         await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def on_postgres(functions: None, records: Records) -> Records:
+    """Postgres, with these functions."""
     return records
 
 
