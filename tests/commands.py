@@ -25,7 +25,14 @@ _forks.set_forkserver_preload(
         "tests.commands",
         *(f"amphibase.cli.{name}" for name in ("access", "server", "db", "users", "files", "move")),
         # What most commands import late, and all of the tests' would import once more.
-        *("aiosqlite", "amphibase.build", "amphibase.http.limits", "rich.markdown", "uvicorn"),
+        *("aiosqlite", "amphibase.build", "amphibase.http.limits", "rich.markdown", "uvloop"),
+        *(
+            f"amphibase.http.routes.{name}"
+            for name in ("auth", "files", "health", "oauth", "users")
+        ),
+        "uvicorn.protocols.http.httptools_impl",
+        "uvicorn.protocols.websockets.websockets_sansio_impl",
+        "uvicorn.loops.uvloop",
     ]
 )
 
