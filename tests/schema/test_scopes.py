@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from psycopg.errors import InsufficientPrivilege
 from psycopg.sql import SQL, Identifier
-from sqlalchemy import Enum, ForeignKey, exists, text
+from sqlalchemy import JSON, Computed, Enum, ForeignKey, exists, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from tests.schema.application import Application
 from tests.schema.callers import (
@@ -28,7 +28,7 @@ from tests.schema.callers import (
     url_of,
 )
 
-from amphibase.access import Access, Rule, admin, me, memberships, owner, rule, through
+from amphibase.access import Access, Rule, admin, me, memberships, owner, rule, service, through
 from amphibase.errors import ConfigurationError
 from amphibase.models import SoftDelete
 from amphibase.schema import commands as schema
@@ -339,6 +339,11 @@ async def test_to_delete_softly_takes_the_rule_for_deleting_and_no_other(
         id: Mapped[int] = mapped_column(primary_key=True)
         organisation_id: Mapped[int]
         title: Mapped[str] = mapped_column(server_default="")
+        slug: Mapped[str] = mapped_column(Computed("lower(title)", persisted=True))
+        details: Mapped[dict[str, str] | None] = mapped_column(JSON)
+        notes: Mapped[dict[str, str] | None] = mapped_column(
+            JSON, info={"read": service, "write": service}
+        )
         deleted_at: Mapped[datetime | None]
 
     await guarded.revision("tickets")
@@ -347,6 +352,7 @@ async def test_to_delete_softly_takes_the_rule_for_deleting_and_no_other(
     await run(
         guarded,
         "INSERT INTO tickets (id, organisation_id, deleted_at) VALUES (1, 1, NULL), (2, 1, now())",
+        r"""UPDATE tickets SET notes = '{"a"\: "\u0000"}', details = notes""",
         f"INSERT INTO memberships VALUES ('{ANN}', 1, '{member}'), ('{ANN}', 2, 'reader')",
     )
     with calling(url_of(guarded), CALLERS["ann"]) as connection:

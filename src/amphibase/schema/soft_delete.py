@@ -13,17 +13,19 @@ from amphibase.schema.grants import ANON, AUTHENTICATED, ROLES
 from amphibase.schema.policies import TableRules
 from amphibase.schema.role_conditions import for_role
 
-IGNORED = ("deleted_at", "updated_at", "version")
+CHANGED = ("deleted_at", "updated_at", "version")
 """The columns that a soft deletion changes."""
 
 # The names of tables mean what they mean where the table is. Types of extensions are in the schema
-# where Supabase has them; the caller's own temporary tables come last.
+# where Supabase has them; the caller's own temporary tables come last. Rows are compared as they
+# are stored: json has no comparison, and one with a \u0000 cannot become jsonb.
 _BODY = """
 DECLARE
     is_deletion boolean := OLD.deleted_at IS DISTINCT FROM NEW.deleted_at;
-    is_change boolean := NOT is_deletion
-        OR to_jsonb(OLD) - {ignored}::text[] <> to_jsonb(NEW) - {ignored}::text[];
+    is_change boolean;
+    rest record := NEW;
 BEGIN
+{kept}    is_change := NOT is_deletion OR rest *<> OLD;
     PERFORM pg_catalog.set_config(
         'search_path', pg_catalog.quote_ident(TG_TABLE_SCHEMA) || ', extensions, pg_temp', true
     );
@@ -59,7 +61,13 @@ def function_body(rules: TableRules) -> str:
             f"    IF CURRENT_USER = {literal(ANON)} THEN\n{_indented(checks[ANON])}"
             f"    ELSE\n{_indented(checks[AUTHENTICATED])}    END IF;\n"
         )
-    return _BODY.format(ignored=literal("{" + ",".join(IGNORED) + "}"), checks=text)
+    # What the database computes is not there before it has.
+    kept = [
+        f"    rest.{quoted(column.name)} := OLD.{quoted(column.name)};\n"
+        for column in rules.source.columns
+        if column.name in CHANGED or column.computed is not None
+    ]
+    return _BODY.format(kept="".join(kept), checks=text)
 
 
 def _check(rules: TableRules, access: ModelAccess, role: str) -> str:

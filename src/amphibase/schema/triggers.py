@@ -84,8 +84,10 @@ class Trigger(NamedTuple):
         if self.function not in (UPDATED_AT, VERSION):
             conditions.append(f"CURRENT_USER IN ({', '.join(map(literal, ROLES))})")
         if self.columns:
+            # As text: json has no comparison.
             changes = "\n    OR ".join(
-                f"OLD.{quoted(name)} IS DISTINCT FROM NEW.{quoted(name)}" for name in self.columns
+                f"OLD.{quoted(name)}::text IS DISTINCT FROM NEW.{quoted(name)}::text"
+                for name in self.columns
             )
             conditions.append(f"(\n    {changes}\n)")
         when = f"WHEN ({' AND '.join(conditions)})\n" if conditions else ""
