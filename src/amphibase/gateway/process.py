@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from amphibase.allocator import use_one_arena
 from amphibase.errors import AmphibaseError, ConfigurationError
-from amphibase.gateway.config_toml import CONFIG, read_config
+from amphibase.gateway.config_toml import CONFIG, ProjectConfig, read_config
 from amphibase.gateway.data_dir import POSTGRES, STORAGE, DataDir, RunningGateway
 from amphibase.gateway.settings import (
     API_PORT,
@@ -29,6 +29,7 @@ from amphibase.gateway.settings import (
 from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:
+    from amphibase.gateway.project import RoleUrls
     from amphibase.postgres import Server
 
 logger = redacted_logger("amphibase.gateway")
@@ -124,9 +125,11 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
                 from amphibase.gateway.upgrade import upgrade
 
                 upgrade(owner_url, password)
+            config = read_config()
+            roles = runner.run(_prepare(settings, config, owner_url, password))
             if server:
                 server.wait_until_durable()
-            runner.run(_serve(settings, folder, listeners, owner_url, password, ready))
+            runner.run(_serve(settings, config, folder, listeners, owner_url, roles, ready))
 
 
 def _password_of_roles(settings: GatewaySettings, folder: DataDir, owner_url: str) -> str:
@@ -137,27 +140,18 @@ def _password_of_roles(settings: GatewaySettings, folder: DataDir, owner_url: st
     return folder.password(own or derive_password(owner_url, AUTHENTICATOR))
 
 
-async def _serve(
-    settings: GatewaySettings,
-    folder: DataDir,
-    listeners: Listeners,
-    owner_url: str,
-    password: str,
-    ready: Ready,
-) -> None:
-    from amphibase.background import Background
+async def _prepare(
+    settings: GatewaySettings, config: ProjectConfig, owner_url: str, password: str
+) -> "RoleUrls":
+    """Bring the database up to date: the project, its migrations and its buckets.
+
+    Returns:
+        The database's URLs for the services.
+    """
     from amphibase.gateway import buckets, migrations
-    from amphibase.gateway.build import (
-        WEBSOCKET_OPTIONS,
-        Project,
-        behind_proxies,
-        build,
-        exposed_schemas,
-        settings_without_effect,
-    )
+    from amphibase.gateway.build import exposed_schemas, settings_without_effect
     from amphibase.gateway.grants import tables_without_grants
     from amphibase.gateway.project import prepare
-    from amphibase.server import freeze, local_url, server
 
     for name in settings_without_effect():
         logger.warning("%s is not read by the local Supabase, and has no effect", name)
@@ -166,7 +160,6 @@ async def _serve(
     roles = await prepare(owner_url, password, exposes_new_tables=exposes_new_tables)
     if own_url:
         roles = replace(roles, authenticator=own_url)
-    config = read_config()
     if config.unknown:
         logger.warning("%s: has no effect here: %s", CONFIG, ", ".join(config.unknown))
     if config.unset:
@@ -182,6 +175,23 @@ async def _serve(
     await buckets.create(owner_url, config.buckets)
     if settings.database_url is not None:
         await _remove_unused_triggers(owner_url)
+    return roles
+
+
+async def _serve(
+    settings: GatewaySettings,
+    config: ProjectConfig,
+    folder: DataDir,
+    listeners: Listeners,
+    owner_url: str,
+    roles: "RoleUrls",
+    ready: Ready,
+) -> None:
+    from amphibase.background import Background
+    from amphibase.gateway import buckets
+    from amphibase.gateway.build import WEBSOCKET_OPTIONS, Project, behind_proxies, build
+    from amphibase.server import freeze, local_url, server
+
     url = settings.external_url or local_url(settings.host, _port(listeners.api))
     project = Project(
         roles=roles,
