@@ -18,16 +18,15 @@ from amphibase.gateway.realtime.changes.generated_columns import GeneratedColumn
 from amphibase.gateway.realtime.changes.index import BindingIndex
 from amphibase.gateway.realtime.changes.pace import paced
 from amphibase.gateway.realtime.changes.questions import compose
+from amphibase.gateway.realtime.changes.recipients import Outdated, RecipientGroups, Subscribed
 from amphibase.gateway.realtime.changes.round import (
-    BindingSelection,
     ChangeSubscriber,
-    Group,
     Recipient,
     Round,
     RoundOutcome,
     TimeLimit,
 )
-from amphibase.gateway.realtime.changes.row_policies import RowPolicies, RowQuestion
+from amphibase.gateway.realtime.changes.row_policies import RowPolicies
 from amphibase.gateway.realtime.changes.session import QuestionSession, Rows
 from amphibase.gateway.realtime.changes.tables import (
     TableCatalog,
@@ -51,30 +50,11 @@ EVENT = "postgres_changes"
 TOO_SLOW = "takes too long, so the subscription has ended"
 FAILS = "A policy fails, so that rows of this table are not delivered; the log says why"
 
-Candidates = Mapping[Relation, Sequence[tuple[ChangeSubscriber, Binding]]]
-"""Who may want changes of a table, and by which bindings."""
-
-
-MAX_RELATIONS = 1000
-"""Of which the recipients are kept; the stream has a relation for each version of a table."""
+Candidates = Mapping[Relation, Subscribed]
+"""Who may want changes, by their tables."""
 
 MAX_PREPARED = 1000
 """Pairs of a role and a table that are known to be prepared."""
-
-
-class _TableGroups(NamedTuple):
-    """The recipients of a table's changes.
-
-    Attributes:
-        named: who is among them, or is left out.
-        version: of the table.
-        left_out: those who may select nothing, until they know.
-    """
-
-    named: Sequence[tuple[ChangeSubscriber, Binding]]
-    version: str | None
-    groups: Sequence[Group]
-    left_out: list[tuple[ChangeSubscriber, Binding]]
 
 
 class _Decision(NamedTuple):
@@ -87,10 +67,6 @@ class _Decision(NamedTuple):
     changes: Sequence[RowChange]
     tables: Tables
     outcome: RoundOutcome
-
-
-class _Outdated(Exception):
-    """The tables have changed, or what the transactions did cannot be seen yet."""
 
 
 class Lane:
@@ -111,7 +87,7 @@ class Lane:
         self._catalog = TableCatalog()
         self._generated = GeneratedColumns()
         self._policies = RowPolicies()
-        self._groups: dict[Relation, _TableGroups] = {}
+        self._groups = RecipientGroups()
         self._notices: dict[ChangeSubscriber, set[str]] = defaultdict(set)
 
     def __contains__(self, subscriber: ChangeSubscriber) -> bool:
@@ -200,7 +176,7 @@ class Lane:
             )
             versions: dict[int, str] = dict(rows)
             tables = await self._catalog.read(self._session, versions, _roles(candidates))
-            with suppress(_Outdated):
+            with suppress(Outdated):
                 decision = await self._decide(changes, candidates, versions, tables)
         self._report(candidates, decision.outcome)
         await self._send(decision)
@@ -221,7 +197,7 @@ class Lane:
             return None
         try:
             return await self._decide(changes, candidates, *latest)
-        except (_Outdated, psycopg.Error):
+        except (Outdated, psycopg.Error):
             return None
 
     async def _decide(
@@ -237,13 +213,13 @@ class Lane:
         the end of that, and a question about a policy that was altered before does not count.
 
         Raises:
-            _Outdated: the tables have other versions by now, or are not visible yet.
+            Outdated: the tables have other versions by now, or are not visible yet.
             psycopg.Error: the connection has ended.
         """
 
         def accept(visible: Rows, latest: Rows) -> None:
             if not are_visible(visible) or dict(latest) != versions:
-                raise _Outdated
+                raise Outdated
 
         oids = {relation.oid for relation in candidates}
         calls = visibility_call(change.xid for change in changes), versions_call(oids)
@@ -252,7 +228,7 @@ class Lane:
             groups = [
                 group
                 for relation, named in candidates.items()
-                for group in await self._groups_of(relation, named, versions, tables)
+                for group in await self._groups.of_table(relation, named, versions, tables)
             ]
             outcome = await Round(changes, groups, tables).decide(
                 self._session, self._policies, self._limit
@@ -268,50 +244,10 @@ class Lane:
         }
         return {relation: of_table for relation, of_table in named.items() if of_table}
 
-    async def _groups_of(
-        self,
-        relation: Relation,
-        named: Sequence[tuple[ChangeSubscriber, Binding]],
-        versions: Mapping[int, str],
-        tables: Tables,
-    ) -> Sequence[Group]:
-        """Return those who may select something of a table, if it is still there.
-
-        Raises:
-            _Outdated: the table was not read for the role of one of them.
-        """
-        version = versions.get(relation.oid)
-        latest = self._groups.get(relation)
-        if latest is not None and latest.named is named and latest.version == version:
-            return latest.groups
-        groups: dict[tuple[BindingSelection, RowQuestion], list[Recipient]] = defaultdict(list)
-        left_out = []
-        async for subscriber, binding in paced(named):
-            role = subscriber.caller.role
-            table = tables.get((relation.oid, role))
-            if table is None and version is not None:  # a new token has another role
-                raise _Outdated
-            if table is not None and table.is_readable:
-                claims = table.reading.reduce(subscriber.caller.claims)
-                selection = BindingSelection(relation, role, binding.event, binding.filters)
-                question = RowQuestion(role, claims, relation.oid)
-                groups[selection, question].append(Recipient(subscriber, binding, role))
-            elif table is not None and not binding.is_wildcard:
-                left_out.append((subscriber, binding))
-        if len(self._groups) >= MAX_RELATIONS:
-            self._groups.clear()
-        found = [Group(*key, recipients) for key, recipients in groups.items()]
-        self._groups[relation] = _TableGroups(named, version, found, left_out)
-        return found
-
     def _report(self, relations: Iterable[Relation], outcome: RoundOutcome) -> None:
         """Tell those who get less than they want, and end what takes too long."""
-        for left_out in [self._groups[each].left_out for each in relations if each in self._groups]:
-            for subscriber, binding in left_out:
-                self._notify(
-                    subscriber, binding, f"The role {subscriber.caller.role} {NOT_GRANTED}"
-                )
-            left_out.clear()
+        for subscriber, binding in self._groups.take_left_out(relations):
+            self._notify(subscriber, binding, f"The role {subscriber.caller.role} {NOT_GRANTED}")
         for recipient in outcome.slow_filters:
             self.end(recipient, f"A filter {TOO_SLOW}")
         for recipient, error in outcome.failed:
