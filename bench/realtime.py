@@ -32,6 +32,7 @@ from bench.servers import Server, database_server, free_port, postgres_version, 
 
 OURS = "Amphibase"
 BARE_INSERT = "bare INSERT"
+ITS_INSERT = "its INSERT, p99"
 IN_SQL = "asked one by one"
 BARE_LOOP = "bare uvicorn"
 NO_SUBSCRIBER = "no subscriber"
@@ -181,6 +182,7 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
                 for measurement, name in ((p50, "p50"), (p99, "p99")):
                     measurement.add(OURS, delays[name])
                     measurement.add(BARE_INSERT, trip)
+                p99.add(ITS_INSERT, delays["trip_p99"])
                 figures = load("bursts", **of_database, count=MANY, changes=BURST, rounds=BURSTS)
                 rate.add(OURS, figures["rate"])
                 rate.add(IN_SQL, ask_one_by_one(url))

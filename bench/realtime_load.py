@@ -119,7 +119,8 @@ async def subscribe(port: int, count: int, table: str) -> Subscribers:
 
 
 async def write(url: str, table: str, seconds: float, rate: float) -> Figures:
-    """Insert rows on a fixed schedule; return the median of the round trips, in ms."""
+    """Insert rows on a fixed schedule; return the median of the round trips and their p99, in
+    ms."""
     statement = INSERT % table.encode()
     trips = []
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
@@ -129,7 +130,7 @@ async def write(url: str, table: str, seconds: float, rate: float) -> Figures:
             sent = time.monotonic()
             await connection.execute(statement, [UUID(int=number % 1000), number % 2, sent])
             trips.append(time.monotonic() - sent)
-    return {"trip": median(trips) * 1000}
+    return {"trip": median(trips) * 1000, "trip_p99": quantiles(trips, n=100)[98] * 1000}
 
 
 async def insert(port: int, url: str, seconds: float, rate: float) -> Figures:
@@ -148,7 +149,7 @@ async def latency(port: int, url: str, count: int, seconds: float, rate: float) 
     await subscribers.received(expected)
     delays = sorted((received - sent) * 1000 for received, sent in subscribers.times)
     parts = quantiles(delays, n=100)
-    return {"p50": parts[49], "p99": parts[98], "trip": json.loads(output)["trip"]}
+    return {"p50": parts[49], "p99": parts[98], **json.loads(output)}
 
 
 async def writer(port: int, url: str, seconds: float, rate: float) -> Figures:
