@@ -13,7 +13,8 @@ from typing import TextIO
 
 from amphibase.errors import AmphibaseError, ConfigurationError
 from amphibase.gateway.data_dir import LOG_FILE, DataDir, RunningGateway
-from amphibase.gateway.process import Listeners, claim, serve
+from amphibase.gateway.listeners import Listeners
+from amphibase.gateway.process import claim, serve
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.redaction import RedactingFilter
 

@@ -5,27 +5,21 @@ import gc
 import importlib
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from amphibase.allocator import use_one_arena
 from amphibase.errors import AmphibaseError, ConfigurationError
 from amphibase.gateway.config_toml import CONFIG, ProjectConfig, read_config
 from amphibase.gateway.data_dir import POSTGRES, STORAGE, DataDir, RunningGateway
-from amphibase.gateway.settings import (
-    API_PORT,
-    INBOX_PORT,
-    PORTS_TRIED,
-    GatewaySettings,
-    revealed,
-)
+from amphibase.gateway.listeners import API, INBOX, LOOPBACK, Listeners, listen, port_of
+from amphibase.gateway.settings import GatewaySettings, revealed
 from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:
@@ -37,26 +31,6 @@ logger = redacted_logger("amphibase.gateway")
 SUPABASE = Path("supabase")
 """The folder of migrations and seed, in the current one."""
 
-
-class Listeners(NamedTuple):
-    """The sockets of a gateway: the API's, and the inbox's, which only this machine reaches."""
-
-    api: socket.socket
-    inbox: socket.socket
-
-
-class DefaultPort(NamedTuple):
-    """A port of the Supabase CLI, and by what another one is named."""
-
-    port: int
-    setting: str
-    option: str
-
-
-API = DefaultPort(API_PORT, "GATEWAY_PORT", "--port")
-INBOX = DefaultPort(INBOX_PORT, "GATEWAY_INBOX_PORT", "--inbox-port")
-
-LOOPBACK = "127.0.0.1"
 GRACEFUL_SECONDS = 5
 STOP_SECONDS = 45
 
@@ -85,8 +59,8 @@ def claim(settings: GatewaySettings) -> Iterator[tuple[DataDir, Listeners]]:
         raise AlreadyRunning(folder.running())
     try:
         with (
-            _listen(settings.host, settings.port, API) as api,
-            _listen(LOOPBACK, settings.inbox_port, INBOX) as inbox,
+            listen(settings.host, settings.port, API) as api,
+            listen(LOOPBACK, settings.inbox_port, INBOX) as inbox,
         ):
             yield folder, Listeners(api, inbox)
     finally:
@@ -192,7 +166,7 @@ async def _serve(
     from amphibase.gateway.build import WEBSOCKET_OPTIONS, Project, behind_proxies, build
     from amphibase.server import freeze, local_url, server
 
-    url = settings.external_url or local_url(settings.host, _port(listeners.api))
+    url = settings.external_url or local_url(settings.host, port_of(listeners.api))
     project = Project(
         roles=roles,
         url=url,
@@ -207,7 +181,7 @@ async def _serve(
     if project.jwks:
         _ = project.tokens  # so that a wrong key stops the start
     gateway = build(project)
-    inbox_url = local_url(LOOPBACK, _port(listeners.inbox))
+    inbox_url = local_url(LOOPBACK, port_of(listeners.inbox))
     values = _status(settings, url, owner_url, inbox_url)
     state = RunningGateway(os.getpid(), settings.database_url is None, values)
 
@@ -394,32 +368,6 @@ def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
         server = starting.result()
     choose_password(server, settings)
     return server
-
-
-def _listen(host: str, named: int | None, default: DefaultPort) -> socket.socket:
-    """Listen on the port that is named, else on the default one or the next that is free."""
-    first = default.port if named is None else named
-    reason = "no port is free"
-    for port in range(first, first + (PORTS_TRIED if named is None else 1)):
-        try:
-            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-            created = socket.create_server((host, port), family=family, backlog=2048)
-            # Opened again, it knows that its protocol is TCP. Else asyncio does not set
-            # TCP_NODELAY, and the body of a response waits for the client to acknowledge its head.
-            return socket.socket(fileno=created.detach())
-        except socket.gaierror:
-            raise ConfigurationError(f"GATEWAY_HOST: there is no host {host!r}") from None
-        except OSError as error:
-            reason = os.strerror(error.errno or 0).lower()
-    raise ConfigurationError(
-        f"{default.setting}: cannot listen on {host}:{first}: {reason}; "
-        f"name another ({default.option})"
-    )
-
-
-def _port(listener: socket.socket) -> int:
-    port: int = listener.getsockname()[1]
-    return port
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
