@@ -32,14 +32,29 @@ RUN_BEGAN = datetime.now(UTC) - timedelta(minutes=1)  # the clocks may differ
 
 RESET = """
     SET storage.allow_delete_query = true;
-    TRUNCATE auth.users CASCADE;
-    DO $$ BEGIN
-        IF to_regclass('public.users') IS NOT NULL THEN TRUNCATE public.users CASCADE; END IF;
+    DO $$ DECLARE
+        emptied regclass;
+    BEGIN
+        SET LOCAL session_replication_role = replica;
+        FOR emptied IN
+            WITH RECURSIVE related (id) AS (
+                VALUES (to_regclass('auth.users')), (to_regclass('public.users'))
+                UNION
+                SELECT conrelid FROM pg_constraint JOIN related ON confrelid = id
+            )
+            SELECT id FROM related WHERE id IS NOT NULL
+        LOOP
+            EXECUTE format('DELETE FROM %s', emptied);
+        END LOOP;
     END $$;
     DELETE FROM storage.objects;
     DELETE FROM storage.buckets WHERE id <> 'uploads';
     INSERT INTO storage.buckets (id, name) VALUES ('uploads', 'uploads') ON CONFLICT DO NOTHING;
 """
+
+
+"""Of users and all that refers to them, without triggers, as by TRUNCATE … CASCADE; which takes 50
+ms, since it makes the files of each table anew."""
 
 
 def named_project() -> LocalSupabase | None:
