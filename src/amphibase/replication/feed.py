@@ -160,7 +160,7 @@ class Feed:
         finally:
             self._is_ending = True
             watching.cancel()
-            await stream.close()
+            await uninterrupted(stream.close())
         if reason is not None:
             self._failed(reason)
 

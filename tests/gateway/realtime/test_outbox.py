@@ -39,7 +39,7 @@ KINDS = (
         pairs shop.pair[], day date, at timestamptz, local timestamp, time time, timetz timetz,
         span interval, inet inet, cidr cidr, bits bit(4), varbits varbit, point point, box box,
         range int4range, spans tstzrange, multi nummultirange, search tsvector, query tsquery,
-        uuid uuid, oid oid, xml xml, "odd "" name, (x)" text, mac macaddr, jsonpath jsonpath
+        uuid uuid, oid oid, "odd "" name, (x)" text, mac macaddr, jsonpath jsonpath
     )""",
     "ALTER PUBLICATION supabase_realtime ADD TABLE shop.kinds",
 )
@@ -53,7 +53,7 @@ INSERT INTO shop.kinds VALUES (
     '0044-03-15 BC', '03:04:05.5', '03:04:05+02', '1 year -2 days 03:04:05.6', '10.0.0.1/8',
     '10.0.0.0/8', '1010', '10101', '(1.5,2)', '(1,2),(3,4)', '[1,5)', '[2026-01-01,)',
     '{[1,2),[3,4)}', 'a fat cat', 'fat & cat', '0198c0de-0000-7000-8000-000000000001', 42,
-    '<a b="c"/>', %(text)s::text, '08:00:2b:01:02:03', '$.a[*] ? (@ > 1)'
+    %(text)s::text, '08:00:2b:01:02:03', '$.a[*] ? (@ > 1)'
 )
 """
 TEXTS = (
@@ -392,16 +392,16 @@ async def test_whoever_writes_waits_for_a_trigger_no_longer_than_its_lock_may(
     async with await psycopg.AsyncConnection.connect(database) as writer:
         await writer.execute("INSERT INTO shop.items VALUES (1)")
         opening = asyncio.create_task(OutboxStream.open(realtime_url(database), PUBLICATIONS))
-        for number in range(2, 6):  # behind the trigger, which waits for the first
+        for number in range(2, 10):  # behind the trigger, which waits for the first
             await run(
-                database,
-                f"SET lock_timeout = '1s'; INSERT INTO shop.items VALUES ({number})",
+                database, f"SET lock_timeout = '1s'; INSERT INTO shop.items VALUES ({number})"
             )
+            await asyncio.sleep(0.2)
         assert not opening.done()
         await writer.commit()
         stream = await opening
-        await run(database, "INSERT INTO shop.items VALUES (6)")
-        assert await ids(stream, 1) == [6]
+        await run(database, "INSERT INTO shop.items VALUES (10)")
+        assert await ids(stream, 1) == [10]
         await stream.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 from psycopg.pq.abc import PGresult
 from tests.gateway.realtime.api import ANN, BOB, Api
 from tests.gateway.realtime.changes import NOTES, ROOM, change, notes, subscribe
-from tests.gateway.realtime.conftest import Connect, ServeRealtime
+from tests.gateway.realtime.conftest import Connect, ServeRealtime, on_both_sources
 
 from amphibase.database.connection import Connection
 from amphibase.database.statement import Call, Statement
@@ -262,6 +262,7 @@ async def test_what_a_function_finds_out_about_a_caller_is_not_taken_for_the_nex
         assert await wire.is_silent()
 
 
+@on_both_sources
 async def test_policies_are_asked_in_one_round_trip_from_the_first_change_of_a_table_on(
     api: Api, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

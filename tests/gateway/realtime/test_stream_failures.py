@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from amphibase.gateway.project import prepare
 from amphibase.postgres import start
 from amphibase.replication import feed
+from amphibase.replication.outbox_stream import OutboxStream
 from amphibase.replication.replication_stream import ReplicationStream
 
 ALL: dict[str, Any] = {"event": "*", "schema": "shop"}
@@ -86,21 +87,28 @@ async def test_triggers_are_removed_when_no_channel_needs_them_and_are_back_for_
 ) -> None:
     monkeypatch.setattr(feed, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(feed, "UNUSED_SECONDS", 0.0)
+    is_closing = asyncio.Event()
+    close = OutboxStream.close
+
+    async def slow_close(stream: OutboxStream) -> None:
+        is_closing.set()
+        await asyncio.sleep(0.5)
+        await close(stream)
+
+    monkeypatch.setattr(OutboxStream, "close", slow_close)
     await api.run(ITEMS)
     wire = await connect(api)
     for number in range(2):
-        await subscribe(wire, ALL)
+        await subscribe(wire, ALL)  # the second time, while the triggers are being removed
         await asyncio.sleep(0.2)  # which the feed uses to look whether it is needed
         await api.run(f"INSERT INTO shop.items (id) VALUES ({number})")
         assert (await change(wire))["data"]["record"]["id"] == number
+        is_closing.clear()
         await wire.reply(ROOM, "phx_leave", {})
         await wire.receive()
-        triggers = "pg_trigger WHERE tgname LIKE '%realtime_outbox'"
-        for _ in range(500):
-            if await _count(api.database, triggers) == 0:
-                break
-            await asyncio.sleep(0.02)
-        assert await _count(api.database, triggers) == 0
+        await asyncio.wait_for(is_closing.wait(), 10)
+    await api.service._context.feed.start()  # waits until they are
+    assert await _count(api.database, "realtime.outbox_readers") == 1
 
 
 async def test_a_server_that_ends_amid_changes_has_skipped_none_and_says_that_it_ends(
