@@ -202,3 +202,7 @@ async def test_what_is_no_aggregate_is_rejected(client: Client) -> None:
     ):
         reply = await client.get(f"/t_posts/aggregate?select={select}")
         assert reply.json()["errors"][0]["code"] == f"unknown_{code}", select
+    repeated = await client.get("/t_posts/aggregate?select=sum:count(),sum:title.count()")
+    assert repeated.json()["detail"] == (
+        "select: sum is there twice; give one another name: other:title.count()"
+    )

@@ -134,8 +134,9 @@ def _values(model: type[Any], text: str) -> Iterator[_Value]:
             )
         value = _function(model, parsed) if parsed["call"] else _column(model, parsed)
         if value.name in names:
+            unnamed = part.rpartition(":")[2][:100]
             raise invalid_parameter(
-                "select", f"{value.name} is there twice; give one another name: other:{part[:100]}"
+                "select", f"{value.name} is there twice; give one another name: other:{unnamed}"
             )
         names.add(value.name)
         has_function = has_function or value.is_function
