@@ -131,12 +131,10 @@ class _CoalescingTransport:
         self._transport = transport
         self._loop = loop
         self._parts: list[bytes] = []
+        self.is_closing = transport.is_closing  # is asked before each frame of a WebSocket
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
         """Send it at the end of this turn of the loop, or at once where it is large."""
