@@ -68,6 +68,18 @@ def test_a_file_is_read_and_the_environment_wins(monkeypatch: Environment) -> No
     assert load_settings().pool_size == 9
 
 
+@pytest.mark.parametrize("name", ["POOL_SIZE", "AMPHIBASE_POOL_SIZE", "Amphibase_Pool_Size"])
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_one_variable_alone_is_read_by_each_of_its_names(
+    monkeypatch: Environment, name: str, place: str
+) -> None:
+    if place == ".env":
+        Path(place).write_text(f"{name}=8\n")
+    else:
+        monkeypatch.setenv(name, "8")
+    assert load_settings().pool_size == 8
+
+
 @pytest.mark.parametrize(
     ("name", "value", "fault"),
     [
