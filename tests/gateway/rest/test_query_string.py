@@ -18,8 +18,9 @@ from amphibase.gateway.rest.request.query import (
     SelectRelation,
 )
 from amphibase.gateway.rest.request.query_string import MAX_CHARACTERS, read_query
+from amphibase.records.filters.names import parse_name
 from amphibase.records.filters.operators import OPERATORS, TRUTHS
-from amphibase.records.filters.scanner import END
+from amphibase.records.filters.scanner import END, Scanner
 from amphibase.records.filters.tree import FieldPath, Filter, JsonStep, Logic
 
 A, B = FieldPath("a"), FieldPath("b")
@@ -35,6 +36,13 @@ def has(field: FieldPath, operator: str, *more: Any, truth: str = "", **named: A
 def read(text: str, *, is_call: bool = False) -> tuple[QueryParams, list[object]]:
     query, values = read_query(quote(text, safe="=&"), is_call=is_call)
     return query, [*values]
+
+
+class Undescribed(str):
+    """The name of a text of which no error may be described."""
+
+    def __format__(self, spec: str) -> str:
+        pytest.fail("an error was described that nobody reads")
 
 
 @pytest.mark.parametrize(
@@ -395,6 +403,14 @@ def test_a_query_string_may_not_be_long_but_its_values_may() -> None:
         read(f"select={'a,' * MAX_CHARACTERS}a")
     value = "x" * 2 * MAX_CHARACTERS
     assert read(f"a=eq.{value}")[1] == [value]
+
+
+def test_readers_that_are_tried_in_vain_describe_no_error_as_long_as_the_text() -> None:
+    scanner = Scanner("*", Undescribed("select parameter"))
+
+    scanner.choose(parse_name, lambda _: scanner.take("*") and "*")
+
+    assert scanner.ended
 
 
 def test_what_is_long_is_not_kept() -> None:

@@ -5,6 +5,7 @@ Its errors are worded as PostgREST's are: `unexpected "x" expecting …`.
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -22,8 +23,17 @@ _AFTER_INDEX = ("digit", '"->"', '"::"', '"."', '","', END)
 _IN_QUOTES = ('"\\\\"', '"\\""')
 
 
+class _Description(NamedTuple):
+    message: str
+    details: str | None
+    summary: str
+
+
 class QuerySyntaxError(ValueError):
     """A text that the grammar does not have.
+
+    It is described when that is read: where readers are tried in turn, most errors are not, and a
+    description is as long as the text.
 
     Attributes:
         message: names the text and the position, as PostgREST does.
@@ -31,11 +41,24 @@ class QuerySyntaxError(ValueError):
         summary: the same in one line, for errors that name the parameter themselves.
     """
 
-    def __init__(self, message: str, details: str | None, summary: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.details = details
-        self.summary = summary
+    def __init__(self, describe: Callable[[], _Description]) -> None:
+        super().__init__()
+        self._describe = describe
+
+    def __str__(self) -> str:
+        return self.message
+
+    @property
+    def message(self) -> str:
+        return self._describe().message
+
+    @property
+    def details(self) -> str | None:
+        return self._describe().details
+
+    @property
+    def summary(self) -> str:
+        return self._describe().summary
 
 
 class _Failure(NamedTuple):
@@ -74,21 +97,7 @@ class Scanner:
         """
         if expected:
             self.expects(*expected)
-        at, expected, fitting = self._failure
-        unexpected = END
-        if END in expected and at < len(self.text):
-            unexpected = f"'{self.text[at]}'"
-        elif at + fitting < len(self.text):
-            unexpected = _escaped(self.text[at + fitting])
-        details = f"unexpected {unexpected}"
-        summary = f"unexpected {unexpected} at character {at + 1}"
-        if expected:
-            details += f" expecting {_alternatives(expected)}"
-            summary = f"expected {_alternatives(expected)} at character {at + 1}"
-        source = _escaped(f"failed to parse {self._what} ({self.text})")
-        line = self.text.count("\n", 0, at) + 1
-        column = at - self.text.rfind("\n", 0, at) + (len(self._before) if line == 1 else 0)
-        raise QuerySyntaxError(f"{source} (line {line}, column {column})", details, summary)
+        raise QuerySyntaxError(partial(self._describe, self._failure))
 
     def fail_at_word(self, word: str, *expected: str) -> NoReturn:
         """Reject the text here, where the word begins but does not end.
@@ -209,7 +218,8 @@ class Scanner:
         self._depth += 1
         if self._depth > MAX_NESTING:
             summary = f"parentheses nest deeper than {MAX_NESTING} levels"
-            raise QuerySyntaxError(f"failed to parse {self._what}: {summary}", None, summary)
+            too_deep = _Description(f"failed to parse {self._what}: {summary}", None, summary)
+            raise QuerySyntaxError(lambda: too_deep)
 
     def leave(self) -> None:
         """Leave parentheses."""
@@ -307,6 +317,23 @@ class Scanner:
             new = tuple(each for each in failure.expected if each not in known.expected)
             fitting = known.fitting if known.expected else failure.fitting
             self._failure = _Failure(known.position, known.expected + new, fitting)
+
+    def _describe(self, failure: _Failure) -> _Description:
+        at, expected, fitting = failure
+        unexpected = END
+        if END in expected and at < len(self.text):
+            unexpected = f"'{self.text[at]}'"
+        elif at + fitting < len(self.text):
+            unexpected = _escaped(self.text[at + fitting])
+        details = f"unexpected {unexpected}"
+        summary = f"unexpected {unexpected} at character {at + 1}"
+        if expected:
+            details += f" expecting {_alternatives(expected)}"
+            summary = f"expected {_alternatives(expected)} at character {at + 1}"
+        source = _escaped(f"failed to parse {self._what} ({self.text})")
+        line = self.text.count("\n", 0, at) + 1
+        column = at - self.text.rfind("\n", 0, at) + (len(self._before) if line == 1 else 0)
+        return _Description(f"{source} (line {line}, column {column})", details, summary)
 
 
 def _escaped(text: str) -> str:
