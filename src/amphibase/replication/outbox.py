@@ -78,11 +78,13 @@ class _Trigger(NamedTuple):
     is_current: bool
 
 
-async def open_connection(url: str) -> AsyncConnection[Any]:
+async def open_connection(url: str, *, reads_outbox: bool = False) -> AsyncConnection[Any]:
     """Open a connection in autocommit.
 
     Args:
         url: of the database, as a role that owns the outbox.
+        reads_outbox: whether it does nothing else, and that by its indexes: of what is deleted the
+            table keeps the space, which a look would read again and again.
 
     Raises:
         psycopg.OperationalError: the server cannot be reached.
@@ -90,7 +92,7 @@ async def open_connection(url: str) -> AsyncConnection[Any]:
     return await connect(
         url,
         autocommit=True,
-        options=_OPTIONS,
+        options=f"{_OPTIONS} -c enable_seqscan=off" if reads_outbox else _OPTIONS,
         connect_timeout=CONNECT_SECONDS,
         prepare_threshold=1,
     )

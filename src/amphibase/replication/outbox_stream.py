@@ -96,7 +96,7 @@ class OutboxStream:
         """
         id = uuid4()
         try:
-            connection: AsyncConnection[Any] = await outbox.open_connection(url)
+            connection: AsyncConnection[Any] = await outbox.open_connection(url, reads_outbox=True)
             try:
                 await check_publications(connection, publications)
                 position = await outbox.begin_reading(url, id)
