@@ -245,8 +245,9 @@ def declarations(draw: st.DrawFn) -> dict[str, Declared]:
         "Team": Declared(draw(rules("Team")), none, True, none, None, none),
         "Member": Declared(draw(simple_rules("Member")), none, True, none, None, none),
     }
+    alone = {"Item": st.just(Kind("owner")), "Note": st.sampled_from([Via("read"), Via("change")])}
     for model in ("Item", "Note"):
-        made = rules(model)
+        made = st.one_of(rules(model), rules(model), rules(model), alone[model])
         new = draw(st.one_of(st.none(), made))
         visible = draw(st.sampled_from([True, True, False]))
         declared[model] = Declared(draw(made), draw(made), visible, draw(made), new, draw(made))
