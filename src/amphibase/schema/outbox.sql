@@ -83,9 +83,12 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
+    -- By the output function, since the owner of the table may have created a cast from its rows to
+    -- text, which would run as the owner of this function.
     INSERT INTO realtime.outbox (relation, operation, old, new) VALUES (
         TG_ARGV[0], operation,
-        CASE WHEN has_old THEN OLD::text END, CASE WHEN has_new THEN NEW::text END
+        CASE WHEN has_old THEN record_out(OLD)::text END,
+        CASE WHEN has_new THEN record_out(NEW)::text END
     );
     RETURN NULL;
 END $$;

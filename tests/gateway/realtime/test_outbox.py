@@ -483,3 +483,20 @@ async def test_no_object_of_a_writer_takes_the_place_of_what_the_trigger_calls(
             assert await ids(stream, 1) == [1]
     finally:
         await run(database, "DROP SCHEMA trap CASCADE")
+
+
+async def test_the_trigger_calls_no_cast_of_the_owner_of_a_table(database: str) -> None:
+    """It would run as the owner of the outbox, which may become every role of the API."""
+    cast = (
+        "CREATE FUNCTION shop.as_text(shop.items) RETURNS text LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'as %', current_user; END $$",
+        "CREATE CAST (shop.items AS text) WITH FUNCTION shop.as_text AS IMPLICIT",
+    )
+    await run(database, *ITEMS, *cast)
+    async with opened(database) as stream:
+        await run(
+            database,
+            "INSERT INTO shop.items VALUES (1); UPDATE shop.items SET n = 2;"
+            " DELETE FROM shop.items",
+        )
+        assert await ids(stream, 3) == [1, 1, 1]
