@@ -4,15 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     Column,
     ColumnElement,
+    Date,
+    DateTime,
     Select,
     Table,
+    Time,
     cast,
     func,
     literal,
     literal_column,
-    null,
     select,
     union_all,
 )
@@ -32,6 +35,9 @@ from amphibase.sql.records.tables_read import expressions_in
 
 ROWS_A_CHECK = 100
 """How many different rows one statement checks; SQLite takes 500 parts of a UNION ALL."""
+
+CAST_WHEN_BOUND = JSON, Date, DateTime, Time
+"""Types that SQLAlchemy casts on Postgres; on SQLite, a cast to them would make a number."""
 
 
 async def check_new_rows(
@@ -119,10 +125,12 @@ def _selected(columns: Sequence[Column[Any]], row: Row) -> Select[Any]:
 def _bound(column: Column[Any], value: Any) -> ColumnElement[Any]:
     for expression in expressions_in([value]):
         return expression  # type: ignore[return-value]
-    if value is None and not column.type.should_evaluate_none:
+    bound = literal(value, column.type)  # a TypeDecorator may store None as something else
+    stored = getattr(column.type, "impl_instance", column.type)
+    if value is None and not isinstance(stored, CAST_WHEN_BOUND):
         # Postgres does not know the type of a NULL that is bound.
-        return cast(null(), column.type)
-    return literal(value, column.type)
+        return cast(bound, column.type)
+    return bound
 
 
 def _filled(column: Column[Any], values: list[Any]) -> list[Any]:
