@@ -6,8 +6,10 @@ from typing import Any
 
 import jwt
 import pytest
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
-from amphibase import ConfigurationError, load_settings
+from amphibase import ConfigurationError, Settings, load_settings
 from amphibase.gateway.keys import api_key
 from amphibase.published_secrets import CLI_JWT_SECRET, CLI_PUBLISHABLE_KEY, CLI_SECRET_KEY
 
@@ -66,6 +68,24 @@ def test_a_file_is_read_and_the_environment_wins(monkeypatch: Environment) -> No
     assert load_settings().public_url == "https://api.example.com"
     monkeypatch.setenv("POOL_SIZE", "9")
     assert load_settings().pool_size == 9
+
+
+def test_settings_of_an_application_may_use_all_that_pydantic_reads(
+    monkeypatch: Environment,
+) -> None:
+    class Own(Settings):
+        model_config = SettingsConfigDict(
+            secrets_dir="secrets", env_nested_delimiter="__", case_sensitive=True
+        )
+
+        mailer: dict[str, str] = Field(default_factory=dict)
+
+    Path("secrets").mkdir()
+    Path("secrets/SECRET_KEY").write_text("s" * 32)
+    monkeypatch.setenv("MAILER__host", "mail.example.com")
+    own = Own()
+    assert own.secret_key is not None
+    assert own.mailer == {"host": "mail.example.com"}
 
 
 @pytest.mark.parametrize("name", ["POOL_SIZE", "AMPHIBASE_POOL_SIZE", "Amphibase_Pool_Size"])

@@ -39,8 +39,10 @@ class LoadedSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the arguments and, where they hold any setting, the environment and `.env`."""
-        return init_settings, *sources_in_use(settings_cls, env_settings, dotenv_settings)
+        """Return the arguments and, where they hold any setting, the environment, `.env` and a
+        folder of secrets."""
+        read = sources_in_use(settings_cls, env_settings, dotenv_settings)
+        return init_settings, *read, file_secret_settings
 
 
 Kind = TypeVar("Kind", bound=LoadedSettings)
@@ -52,8 +54,14 @@ def sources_in_use(
     """Yield the sources that hold a variable of these settings: the others would search for each
     field in vain, which takes as long as all else that is done to read settings."""
     for source in sources:
-        if not isinstance(source, EnvSettingsSource) or _names(kind) & source.env_vars.keys():
+        if not isinstance(source, EnvSettingsSource) or _holds_any(source, _names(kind)):
             yield source
+
+
+def _holds_any(source: EnvSettingsSource, names: frozenset[str]) -> bool:
+    if source.case_sensitive or source.env_nested_delimiter:  # of an application's own settings
+        return True
+    return not names.isdisjoint(source.env_vars)
 
 
 @cache
