@@ -297,7 +297,7 @@ async def test_scopes_are_limited_in_number(postgres_application: Application) -
 class Softly:
     """What a caller does to a ticket that they may delete or change."""
 
-    DELETE = "UPDATE tickets SET deleted_at = now() WHERE id = 1"
+    DELETE = "UPDATE tickets SET deleted_at = now(), revision = 'b' WHERE id = 1"
     CHANGE = "UPDATE tickets SET title = 'x' WHERE id = 1"
     BOTH = "UPDATE tickets SET title = 'x', deleted_at = now() WHERE id = 1"
     MOVE = "UPDATE tickets SET organisation_id = 2 WHERE id = 1"
@@ -341,6 +341,7 @@ async def test_to_delete_softly_takes_the_rule_for_deleting_and_no_other(
         title: Mapped[str] = mapped_column(server_default="")
         slug: Mapped[str] = mapped_column(Computed("lower(title)", persisted=True))
         details: Mapped[dict[str, str] | None] = mapped_column(JSON)
+        revision: Mapped[str] = mapped_column(server_default="a", onupdate=lambda: "b")
         notes: Mapped[dict[str, str] | None] = mapped_column(
             JSON, info={"read": service, "write": service}
         )

@@ -14,7 +14,7 @@ from amphibase.schema.policies import TableRules
 from amphibase.schema.role_conditions import for_role
 
 CHANGED = ("deleted_at", "updated_at", "version")
-"""The columns that a soft deletion changes."""
+"""The columns that a soft deletion changes, besides those that every change sets (`onupdate`)."""
 
 # The names of tables mean what they mean where the table is. Types of extensions are in the schema
 # where Supabase has them; the caller's own temporary tables come last. Rows are compared as they
@@ -65,7 +65,7 @@ def function_body(rules: TableRules) -> str:
     kept = [
         f"    rest.{quoted(column.name)} := OLD.{quoted(column.name)};\n"
         for column in rules.source.columns
-        if column.name in CHANGED or column.computed is not None
+        if column.name in CHANGED or column.onupdate is not None or column.computed is not None
     ]
     return _BODY.format(kept="".join(kept), checks=text)
 
