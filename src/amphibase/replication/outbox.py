@@ -62,7 +62,7 @@ DELETE FROM realtime.outbox AS o WHERE NOT EXISTS (
     WHERE NOT pg_visible_in_snapshot(o.transaction, r.position)
 )
 """
-_TRIGGERS = "SELECT table_id::oid, table_id::text, is_current FROM realtime.outbox_triggers()"
+_TRIGGERS = "SELECT table_id::oid, table_id::text, is_current FROM realtime.outbox_triggers(NULL)"
 _UPDATE_TRIGGER = "SELECT realtime.update_outbox_trigger(%s::oid)"
 
 

@@ -97,14 +97,34 @@ ALTER FUNCTION realtime.write_to_outbox() OWNER TO supabase_realtime_admin;
 -- Tables with what their triggers have to be, and whether they are. Of a partitioned table it is
 -- the partitions that have them, whose columns may have another order. Where nobody reads, and where
 -- a table is not published, the events are null: there is to be none.
-CREATE OR REPLACE FUNCTION realtime.outbox_triggers()
+--
+-- Arguments: one of the tables; null for all.
+--
+-- The conditions are written, whatever the settings of the session are, as the trigger reads them:
+-- a date in the order of another country would be another day.
+CREATE OR REPLACE FUNCTION realtime.outbox_triggers(of regclass)
 RETURNS TABLE (table_id regclass, events text, arguments text[], is_current boolean)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET "TimeZone" = 'UTC'
+SET "DateStyle" = 'ISO'
+SET "IntervalStyle" = 'postgres'
+SET extra_float_digits = 1
+SET bytea_output = 'hex'
+SET quote_all_identifiers = off
+SET standard_conforming_strings = on
+SET jit = off
+AS $$
     -- Each part is planned alone: to plan all joins together takes ten times as long.
     WITH listed AS MATERIALIZED (
         SELECT * FROM pg_publication_tables
         WHERE pubname IN ('supabase_realtime', 'supabase_realtime_messages_publication')
             AND (SELECT realtime.outbox_is_read())
+            AND (of IS NULL OR (schemaname, tablename) IN (
+                SELECT n.nspname, c.relname
+                FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                WHERE c.oid = of OR c.oid IN (SELECT relid FROM pg_partition_ancestors(of))
+            ))
     ), named AS MATERIALIZED (
         SELECT p.*, c.oid
         FROM listed AS p
@@ -129,7 +149,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
             'identity', (
                 SELECT coalesce(json_agg(a.attname ORDER BY a.attnum), '[]')
                 FROM pg_index AS i
-                JOIN pg_attribute AS a ON a.attrelid = leaf.oid AND a.attnum = ANY (i.indkey)
+                JOIN pg_attribute AS a ON a.attrelid = leaf.oid
+                    -- Without those that the index includes.
+                    AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
                 WHERE i.indrelid = leaf.oid
                     AND CASE leaf.relreplident
                         WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false
@@ -155,16 +177,18 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
             SELECT t.relid FROM pg_partition_tree(c.oid) AS t WHERE t.isleaf UNION SELECT c.oid
         ) AS own (oid)
         JOIN pg_class AS leaf ON leaf.oid = own.oid AND leaf.relkind = 'r'
+        WHERE of IS NULL OR leaf.oid = of
         ORDER BY leaf.oid, c.oid = leaf.oid
     ), wanted AS (
         SELECT oid, events, array_remove(ARRAY[relation, condition], NULL) AS arguments
         FROM published WHERE events <> ''
     ), present AS (
-        SELECT tgrelid AS oid, tgtype, tgenabled, tgargs
+        SELECT tgrelid AS oid, tgname, tgtype, tgenabled, tgargs
         FROM pg_trigger WHERE tgfoid = 'realtime.write_to_outbox()'::regprocedure
+            AND (of IS NULL OR tgrelid = of)
     )
     SELECT oid::regclass, wanted.events, wanted.arguments, coalesce(
-        present.tgenabled = 'A' AND present.tgargs = (
+        present.tgname = '000_realtime_outbox' AND present.tgenabled = 'A' AND present.tgargs = (
             SELECT string_agg(
                 convert_to(argument, getdatabaseencoding()) || '\x00'::bytea, ''::bytea
                 ORDER BY place
@@ -189,14 +213,20 @@ SET realtime.updates_outbox_trigger = 'on'
 AS $$
 DECLARE
     wanted record;
+    unwanted name;
 BEGIN
-    SELECT t.events, t.arguments INTO wanted
-    FROM realtime.outbox_triggers() AS t WHERE t.table_id = of;
+    SELECT t.events, t.arguments INTO wanted FROM realtime.outbox_triggers(of) AS t;
     IF NOT FOUND THEN
         RETURN;
-    ELSIF wanted.events IS NULL THEN
-        EXECUTE format('DROP TRIGGER IF EXISTS "000_realtime_outbox" ON %s', of);
-    ELSE
+    END IF;
+    FOR unwanted IN  -- also those that the owner of the table has renamed
+        SELECT tgname FROM pg_trigger
+        WHERE tgrelid = of AND tgfoid = 'realtime.write_to_outbox()'::regprocedure
+            AND (wanted.events IS NULL OR tgname <> '000_realtime_outbox')
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', unwanted, of);
+    END LOOP;
+    IF wanted.events IS NOT NULL THEN
         EXECUTE format(
             'CREATE OR REPLACE TRIGGER "000_realtime_outbox" AFTER %s ON %s '
             'FOR EACH ROW EXECUTE FUNCTION realtime.write_to_outbox(%s)',
@@ -219,7 +249,7 @@ BEGIN
     THEN
         RETURN;
     END IF;
-    FOR outdated IN SELECT table_id FROM realtime.outbox_triggers() WHERE NOT is_current LOOP
+    FOR outdated IN SELECT table_id FROM realtime.outbox_triggers(NULL) WHERE NOT is_current LOOP
         BEGIN
             PERFORM realtime.update_outbox_trigger(outdated);
         EXCEPTION WHEN OTHERS THEN
@@ -231,23 +261,21 @@ EXCEPTION WHEN OTHERS THEN  -- the statement is none of its business
 END $$;
 
 REVOKE ALL ON FUNCTION
-    realtime.outbox_is_read(), realtime.write_to_outbox(), realtime.outbox_triggers(),
+    realtime.outbox_is_read(), realtime.write_to_outbox(), realtime.outbox_triggers(regclass),
     realtime.update_outbox_trigger(regclass), realtime.watch_published_tables()
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    realtime.outbox_is_read(), realtime.outbox_triggers(), realtime.update_outbox_trigger(regclass)
+    realtime.outbox_is_read(), realtime.outbox_triggers(regclass),
+    realtime.update_outbox_trigger(regclass)
     TO supabase_realtime_admin;
 
-DO $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'realtime_watch_published_tables')
-    THEN
-        CREATE EVENT TRIGGER realtime_watch_published_tables ON ddl_command_end
-            WHEN TAG IN (
-                'CREATE PUBLICATION', 'ALTER PUBLICATION', 'DROP PUBLICATION', 'CREATE TABLE',
-                'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE SCHEMA', 'ALTER SCHEMA',
-                'DROP INDEX'
-            )
-            EXECUTE FUNCTION realtime.watch_published_tables();
-    END IF;
-END $$;
+-- All statements that may alter or publish a table, also by what they drop with something else.
+DROP EVENT TRIGGER IF EXISTS realtime_watch_published_tables;
+CREATE EVENT TRIGGER realtime_watch_published_tables ON ddl_command_end
+    WHEN TAG IN (
+        'CREATE PUBLICATION', 'ALTER PUBLICATION', 'DROP PUBLICATION', 'CREATE TABLE',
+        'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE SCHEMA', 'ALTER SCHEMA',
+        'ALTER TYPE', 'ALTER TRIGGER', 'DROP TRIGGER', 'DROP INDEX', 'DROP TYPE', 'DROP DOMAIN',
+        'DROP FUNCTION', 'DROP ROUTINE', 'DROP SCHEMA', 'DROP EXTENSION', 'DROP OWNED'
+    )
+    EXECUTE FUNCTION realtime.watch_published_tables();

@@ -174,7 +174,8 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             "CREATE TABLE shop.c (LIKE shop.a)",
             "ALTER TABLE shop.b REPLICA IDENTITY USING INDEX b_k_key",
             "ALTER TABLE shop.c REPLICA IDENTITY FULL",
-            "ALTER PUBLICATION supabase_realtime ADD TABLE shop.a, shop.b, shop.c",
+            "CREATE TABLE shop.i (LIKE shop.a, PRIMARY KEY (id) INCLUDE (n))",
+            "ALTER PUBLICATION supabase_realtime ADD TABLE shop.a, shop.b, shop.c, shop.i",
         ),
         (
             "INSERT INTO shop.a VALUES (1, 1, 'x'), (2, NULL, NULL); "
@@ -187,6 +188,7 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             "BEGIN; INSERT INTO shop.a VALUES (6); SAVEPOINT s; INSERT INTO shop.a VALUES (7); "
             "ROLLBACK TO s; INSERT INTO shop.a VALUES (8); COMMIT",
             "BEGIN; INSERT INTO shop.a VALUES (9); ROLLBACK",
+            "INSERT INTO shop.i VALUES (1, 1, 'x'); UPDATE shop.i SET n = 2; DELETE FROM shop.i",
             "TRUNCATE shop.a",
             "SET session_replication_role = replica; INSERT INTO shop.a VALUES (10)",
         ),
@@ -248,6 +250,27 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             "ALTER PUBLICATION supabase_realtime SET (publish = 'insert, delete')",
             "UPDATE shop.things SET extra = 0; DELETE FROM shop.things",
             "ALTER PUBLICATION supabase_realtime SET (publish = 'insert, update, delete')",
+        ),
+    ),
+    "tables that are altered by way of something else": (
+        (
+            "CREATE TYPE shop.item AS (id int, n int)",
+            "CREATE TABLE shop.typed OF shop.item (PRIMARY KEY (id))",
+            "CREATE DOMAIN shop.code AS text",
+            "CREATE TABLE shop.coded (code shop.code, id int PRIMARY KEY)",
+            "CREATE TABLE shop.dated (id int PRIMARY KEY, day date)",
+            "ALTER PUBLICATION supabase_realtime ADD TABLE shop.typed, shop.coded,"
+            " TABLE shop.dated WHERE (day > '2026-02-01')",
+        ),
+        (
+            "ALTER TYPE shop.item RENAME ATTRIBUTE n TO number CASCADE",
+            "INSERT INTO shop.typed VALUES (1, 1)",
+            "DROP DOMAIN shop.code CASCADE",
+            "INSERT INTO shop.coded VALUES (1)",
+            'ALTER TRIGGER "000_realtime_outbox" ON shop.coded RENAME TO other_realtime_outbox',
+            "INSERT INTO shop.coded VALUES (2)",
+            "SET datestyle = 'SQL, DMY'; CREATE TABLE shop.more (id int)",
+            "INSERT INTO shop.dated VALUES (1, '2026-01-15'), (2, '2026-02-15')",
         ),
     ),
 }
@@ -437,7 +460,7 @@ FORBIDDEN = (
     "SELECT setval('realtime.outbox_lease', 9999999999)",
     "SELECT nextval('realtime.outbox_lease')",
     "SELECT realtime.outbox_is_read()",
-    "SELECT FROM realtime.outbox_triggers()",
+    "SELECT FROM realtime.outbox_triggers(NULL)",
     "SELECT realtime.update_outbox_trigger('shop.items')",
     "CREATE TRIGGER forged AFTER INSERT ON own FOR EACH ROW"
     " EXECUTE FUNCTION realtime.write_to_outbox('{}')",
