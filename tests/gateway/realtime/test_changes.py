@@ -53,6 +53,24 @@ async def test_a_subscriber_receives_the_rows_that_its_policies_show(
         assert await wire.is_silent()
 
 
+async def test_a_deleted_row_shows_no_column_that_its_primary_key_includes(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(
+        NOTES,
+        "ALTER TABLE shop.notes DROP CONSTRAINT notes_pkey, ADD PRIMARY KEY (id) INCLUDE (text),"
+        " REPLICA IDENTITY FULL",
+    )
+    ann, bob = await connect(api), await connect(api)
+    for wire, token in ((ann, api.token()), (bob, api.token(BOB))):
+        await subscribe(wire, notes(), token=token)
+    await api.run(f"INSERT INTO shop.notes VALUES (1, '{ANN}', 'hers')")
+    assert (await change(ann))["data"]["record"]["text"] == "hers"
+    await api.run("DELETE FROM shop.notes")
+    for wire in (ann, bob):
+        assert (await change(wire))["data"]["old_record"] == {"id": 1}
+
+
 @pytest.mark.parametrize(
     ("condition", "passes"),
     [

@@ -40,7 +40,9 @@ SELECT
             'sql_type', format_type(a.atttypid, -1),
             'is_composed', t.typtype IN ('c', 'd') OR t.typcategory = 'A',
             'is_exact', coalesce(l.collisdeterministic, true),
-            'is_key', coalesce(a.attnum = ANY (i.indkey), false),
+            'is_key', coalesce(
+                a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]), false
+            ),
             'is_of_policy', EXISTS (
                 SELECT FROM pg_depend AS d JOIN pg_policy AS p ON p.oid = d.objid
                 WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_class'::regclass
