@@ -1,6 +1,7 @@
 """The outbox that triggers write where there is no logical replication."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from amphibase.replication.change import RowChange
 from amphibase.replication.change_source import ChangeSource, StreamFailed
 from amphibase.replication.outbox_stream import OutboxStream
 from amphibase.replication.replication_stream import ReplicationStream
+from amphibase.replication.row_text import read_row
 
 ITEMS = (
     "CREATE TABLE shop.items (id int PRIMARY KEY, n int)",
@@ -523,3 +525,17 @@ async def test_the_trigger_calls_no_cast_of_the_owner_of_a_table(database: str) 
             " DELETE FROM shop.items",
         )
         assert await ids(stream, 3) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("text", ["a", "a, ", 'a"', "\\"])
+def test_a_large_value_takes_memory_in_proportion(text: str) -> None:
+    value = text * 250_000
+    written = value.replace("\\", "\\\\").replace('"', '""')
+    tracemalloc.start()
+    try:
+        values = read_row(f'(1,"{written}",)')
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert values == ["1", value, None]
+    assert peak < 8 * len(written)
