@@ -189,6 +189,24 @@ async def test_a_cursor_from_before_the_database_was_restored_is_a_loss(
             await records.execute(text(statement))
 
 
+@pytest.mark.parametrize("statement", ["SELECT pg_wal_replay_pause()", "SELECT no_function()"])
+async def test_a_server_that_has_no_identity_has_streams_and_cursors(
+    records: Records, ann: Changes[Task], monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    if records.is_sqlite:
+        pytest.skip("SQLite is no server")
+    monkeypatch.setattr(change_log, "_POSTGRES_IDENTITY", text(statement))
+    another = build_backend(records.settings, load_keys(records.settings))
+    try:
+        async with another.changes(Task, ANN) as changes:
+            cursor = changes.cursor
+        await records.of(Task, ANN).add(Task(title="tea"))
+        async with another.changes(Task, ANN, after=cursor) as resumed:
+            assert described(await events(resumed, 1)) == [("Added", "tea")]
+    finally:
+        await another.close()
+
+
 async def test_a_table_that_is_truncated_is_a_loss(records: Records, ann: Changes[Task]) -> None:
     if records.is_sqlite:
         pytest.skip("SQLite has no TRUNCATE")

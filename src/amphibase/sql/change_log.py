@@ -6,11 +6,12 @@ from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Row, text
+from sqlalchemy.exc import DBAPIError
 
 from amphibase.database.engine import Database
 from amphibase.database.errors import translated_errors
 from amphibase.database.statement import Call, Statement
-from amphibase.errors import Forbidden
+from amphibase.errors import Forbidden, InvalidValue
 from amphibase.records.change_log import MAX_ENTRIES, TRIM_ENTRIES, Entry, LogRead, Position
 from amphibase.records.snapshot_log import ENTRIES_AT_A_TIME, SnapshotLog
 from amphibase.schema.change_log import TABLE
@@ -106,8 +107,8 @@ class PostgresLog(SnapshotLog):
         try:
             async with self._database.read() as connection:
                 text: str = await connection.scalar(_POSTGRES_IDENTITY)
-        except Forbidden:  # a server may keep it from its users
-            return ""
+        except (Forbidden, InvalidValue, DBAPIError):
+            return ""  # a server may keep it from its users, or have none, as Aurora
         return sha256(text.encode()).hexdigest()[:12]
 
     async def trim(self, hours: float) -> int:
