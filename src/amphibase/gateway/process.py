@@ -148,7 +148,7 @@ async def _prepare(
         )
     await buckets.create(owner_url, config.buckets)
     if settings.database_url is not None:
-        await _remove_unused_triggers(owner_url)
+        await _remove_unused_triggers(roles.realtime_admin)
     return roles
 
 
@@ -238,14 +238,14 @@ async def _serve(
         await inbox_serving
 
 
-async def _remove_unused_triggers(owner_url: str) -> None:
+async def _remove_unused_triggers(url: str) -> None:
     """Remove what Realtime has left on tables where its process was killed."""
     import psycopg
 
     from amphibase.replication.outbox import remove_unused
 
     try:
-        tables = await remove_unused(owner_url)
+        tables = await remove_unused(url)
     except psycopg.Error as error:
         logger.warning("Triggers that Realtime may have left cannot be looked up: %s", error)
         return
