@@ -20,6 +20,9 @@ logger = redacted_logger("amphibase.replication")
 LEASE_SECONDS = 30
 """How long triggers write for a reader that does not come back."""
 
+RENEW_SECONDS = 5.0
+"""How often the lease is renewed while triggers are created."""
+
 OPEN_SECONDS = 5.0
 CHECK_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
@@ -121,7 +124,7 @@ async def begin_reading(url: str, id: UUID) -> str:
         # Else also those that were left behind: a transaction may still be open whose changes they
         # did not write down, because nobody read. It has a lock on its tables.
         try:
-            if locked := await _update(connection, triggers, OPEN_SECONDS):
+            if locked := await _update(connection, triggers, OPEN_SECONDS, keeps_lease=True):
                 raise StreamFailed(f"the table {locked[0]} is locked by a transaction")
         except StreamFailed:
             await _end_unless_read(connection)
@@ -170,7 +173,7 @@ async def remove_unused(url: str) -> Sequence[str]:
     """Remove the triggers that a process which was killed has left behind.
 
     Args:
-        url: of the database, as its owner.
+        url: of the database, as a role that owns the outbox.
 
     Returns:
         The names of the tables that had one.
@@ -206,12 +209,17 @@ async def _end_unless_read(connection: AsyncConnection[Any]) -> Sequence[str]:
 
 
 async def _update(
-    connection: AsyncConnection[Any], triggers: Iterable[_Trigger], seconds: float
+    connection: AsyncConnection[Any],
+    triggers: Iterable[_Trigger],
+    seconds: float,
+    *,
+    keeps_lease: bool = False,
 ) -> Sequence[str]:
     """Make triggers what they have to be, each in a transaction of its own.
 
     Args:
         seconds: how long to try.
+        keeps_lease: whether to renew the lease meanwhile, for a reader that is not there yet.
 
     Returns:
         The names of the tables that others lock.
@@ -219,10 +227,14 @@ async def _update(
     Raises:
         StreamFailed: a trigger cannot be altered.
     """
-    end = monotonic() + seconds
+    renewed = monotonic()
+    end = renewed + seconds
     while True:
         locked = []
         for trigger in triggers:
+            if keeps_lease and monotonic() - renewed >= RENEW_SECONDS:
+                renewed = monotonic()
+                await connection.execute(_RENEW, [LEASE_SECONDS])
             try:
                 await connection.execute(_UPDATE_TRIGGER, [trigger.table_oid])
             except LockNotAvailable:

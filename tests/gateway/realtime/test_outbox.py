@@ -374,7 +374,7 @@ async def test_triggers_that_a_killed_gateway_has_left_write_nothing_and_are_rem
     await kill_reader(database)
     await run(database, "INSERT INTO shop.items VALUES (1)")
     assert await query(database, "SELECT count(*) FROM realtime.outbox") == [0]
-    await process._remove_unused_triggers(database)  # at its start
+    await process._remove_unused_triggers(realtime_url(database))  # at its start
     assert await query(database, TRIGGERS) == []
     (message,) = caplog.messages
     assert message.startswith("Removed the triggers of Realtime on ")
@@ -539,3 +539,24 @@ def test_a_large_value_takes_memory_in_proportion(text: str) -> None:
         tracemalloc.stop()
     assert values == ["1", value, None]
     assert peak < 8 * len(written)
+
+
+async def test_the_lease_is_renewed_while_triggers_are_created(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is written between its end and the reader's first renewal would be lost."""
+    monkeypatch.setattr(outbox, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(
+        outbox, "_RENEW", outbox._RENEW.replace("SELECT", "SELECT nextval('shop.renewals'),")
+    )
+    await run(
+        database,
+        *ITEMS,
+        *LAST,
+        "CREATE SEQUENCE shop.renewals",
+        "GRANT USAGE ON SCHEMA shop TO supabase_realtime_admin; "
+        "ALTER SEQUENCE shop.renewals OWNER TO supabase_realtime_admin",
+    )
+    async with opened(database):
+        (triggers,) = await query(database, f"SELECT count(*) FROM ({TRIGGERS}) AS t")
+        assert await query(database, "SELECT last_value FROM shop.renewals") == [1 + triggers]
