@@ -72,6 +72,9 @@ def test_values_and_conditions_are_written_as_by_go(template: str, expected: str
         ('{{ "a"b }}', "is not supported"),
         ("{{ end }}", "end }} is not supported"),
         ("{{ .Token }} {{ .Email", "an action without its }}"),
+        ("{{" + " " * 3000, "an action without its }}"),
+        ("{{ if" * 100_000, "an action without its }}"),
+        (f"{{{{ index .Data {'9' * 5000} }}}}", "is not supported"),
         ("{{ if .Token }}{{ else }}{{ else }}{{ end }}", "else }} is not supported"),
     ],
 )

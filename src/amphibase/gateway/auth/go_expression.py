@@ -22,7 +22,7 @@ Expression = Callable[[Values], Any]
 
 _TOKEN = re.compile(
     r"""(?P<path>(?:\.[A-Za-z_]\w*)+)|(?P<quoted>"(?:[^"\\\n]|\\.)*")|`(?P<raw>[^`]*)`"""
-    r"|(?P<float>-?\d+\.\d+)|(?P<integer>-?\d+)|(?P<name>[a-z]+)|(?P<bracket>[()])"
+    r"|(?P<float>-?\d+\.\d+)|(?P<integer>-?\d{1,18})|(?P<name>[a-z]+)|(?P<bracket>[()])"
 )
 
 
@@ -84,12 +84,11 @@ class _Parser:
             match = _TOKEN.match(text, position) or self._reject()
             assert match.lastgroup is not None
             self._tokens.append((match.lastgroup, match[match.lastgroup]))
-            position = match.end()
-            following = text[position:]
-            blank = len(following) - len(following.lstrip())
-            if not (blank or following[:1] in ("", ")") or match[0] == "("):
+            position = end = match.end()
+            while text[position : position + 1].isspace():
+                position += 1
+            if not (position > end or text[end : end + 1] in ("", ")") or match[0] == "("):
                 self._reject()
-            position += blank
         self._tokens.reverse()
 
     def parse(self) -> Expression:

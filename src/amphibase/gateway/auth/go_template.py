@@ -15,7 +15,6 @@ from amphibase.gateway.auth.go_expression import (
     to_text,
 )
 
-_ACTION = re.compile(r"\{\{(- )?\s*(.*?)\s*( -)?\}\}", re.DOTALL)
 _COMMENT = re.compile(r"/\*.*\*/", re.DOTALL)
 _IF = re.compile(r"(else\s+)?if\s+(.*)", re.DOTALL)
 
@@ -63,12 +62,17 @@ class GoTemplate:
 def _parse(text: str, parts: Parts) -> None:
     open_blocks: list[tuple[_Block, Parts]] = []
     current, position, trims = parts, 0, False
-    for match in _ACTION.finditer(text):
-        literal = text[position : match.start()]
-        literal = literal.lstrip() if trims else literal
-        current.append(literal.rstrip() if match[1] else literal)
-        position, trims = match.end(), bool(match[3])
-        action = match[2]
+    while (start := text.find("{{", position)) >= 0:
+        end = text.find("}}", start)
+        if end < 0:
+            raise TemplateError("has an action without its }}")
+        literal = text[position:start].lstrip() if trims else text[position:start]
+        action = text[start + len("{{") : end]
+        if action.startswith("- "):
+            literal, action = literal.rstrip(), action.removeprefix("- ")
+        current.append(literal)
+        position, trims = end + len("}}"), action.endswith(" -")
+        action = action.removesuffix(" -").strip()
         in_then = bool(open_blocks) and current is open_blocks[-1][0].then
         if begun := _IF.fullmatch(action):
             if begun[1] and not in_then:
@@ -92,10 +96,7 @@ def _parse(text: str, parts: Parts) -> None:
             current.append(parse_expression(action))
     if open_blocks:
         raise TemplateError("has an {{ if }} without its {{ end }}")
-    rest = text[position:]
-    if "{{" in rest:
-        raise TemplateError("has an action without its }}")
-    current.append(rest.lstrip() if trims else rest)
+    current.append(text[position:].lstrip() if trims else text[position:])
 
 
 def _rendered(parts: Parts, values: Mapping[str, Any], escape: Escape) -> Iterator[str]:
