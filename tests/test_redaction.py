@@ -53,6 +53,7 @@ def test_a_secret_parameter_of_an_address_is_redacted(text: str, name: str) -> N
     [
         "GET /notes?stars=gt.3&order=created_at&barcode=7&country=de HTTP/1.1",
         "the token = 7; code=8",
+        "http://example.com:80/@ann?email=ann@example.com",
         "/sign-in",
         "/verify?redirect_to=https%3A%2F%2Fexample.com%2F%3Flimit%3D7",
     ],
@@ -74,6 +75,8 @@ def record(message: str, *arguments: object) -> logging.LogRecord:
         record("< %s: %s", "Authorization", f"Bearer {HIDDEN}"),
         record("< %s: %s", "apikey", HIDDEN),
         record("HTTP Request: %s", httpx.URL(f"https://example.com/?token={HIDDEN}")),
+        record("HTTP Request: %s", httpx.URL(f"https://ann:{HIDDEN}@example.com/")),
+        record(f"postgresql+psycopg://ann:{HIDDEN}@127.0.0.1:5432/app did not respond"),
         record("failed: %s", ValueError(f"https://example.com/?token={HIDDEN}")),
     ],
 )

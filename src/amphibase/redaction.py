@@ -1,4 +1,4 @@
-"""Redaction of logs: values of query parameters and headers that let their reader in.
+"""Redaction of logs: what lets its reader in, in query parameters, headers and the user of a URL.
 
 URLs are logged by servers and clients that nobody configures, and a one-time link, a signed URL or
 a WebSocket's address carries its secret in the query string.
@@ -21,6 +21,9 @@ _WORDS = {"auth", "authorization", "code", "cookie", "nonce", "otp", "pwd", "sig
 """As a word of a name: `code`, `email_otp`, but not `barcode`."""
 
 _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?\s\"'<>]{1,200})=([^&;#\s\"'<>]+)")
+_PASSWORD = re.compile(r"(://[^\s/?#@:]*):[^\s/?#@]+@")
+"""Of the user in a URL, `https://ann:secret@example.com`."""
+
 _SEPARATORS = re.compile(r"[^a-z0-9]+")
 _FORMATTER = logging.Formatter()
 
@@ -37,7 +40,9 @@ def is_secret_name(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """Replace the secrets in the query strings and fragments of a text's URLs and paths."""
+    """Replace the secrets of a text's URLs and paths."""
+    if "@" in text:
+        text = _PASSWORD.sub(rf"\1:{REDACTED}@", text)
     if "=" not in text:
         return text
     return _PARAMETER.sub(_redact_parameter, text)

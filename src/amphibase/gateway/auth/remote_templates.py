@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 
+from amphibase.certificates import https_context
 from amphibase.gateway.auth.go_expression import TemplateError
 from amphibase.gateway.auth.go_template import GoTemplate
 from amphibase.redaction import redacted_logger
@@ -78,7 +79,7 @@ async def _content(url: str) -> str:
     try:
         async with (
             asyncio.timeout(TIMEOUT_SECONDS),
-            httpx.AsyncClient(follow_redirects=True) as client,
+            httpx.AsyncClient(follow_redirects=True, verify=https_context()) as client,
             client.stream("GET", url) as response,
         ):
             if response.status_code != 200:
