@@ -15,6 +15,13 @@ VALUES ('{uuid4()}', '{PROVIDER}', 'https://acme.com/saml', '<EntityDescriptor/>
 """
 
 
+async def test_a_provider_without_times_has_the_zero_of_go(api: Api) -> None:
+    id = uuid4()
+    api.rows(f"INSERT INTO auth.sso_providers (id) VALUES ('{id}')")
+    deleted = (await api.delete(f"/admin/sso/providers/{id}", token=SERVICE)).json()
+    assert deleted["created_at"] == deleted["updated_at"] == "0001-01-01T00:00:00Z"
+
+
 async def test_providers_of_a_projects_data_are_shown_and_deleted(api: Api) -> None:
     saml = {"entity_id": "https://acme.com/saml", "attribute_mapping": {}}
     listed = {

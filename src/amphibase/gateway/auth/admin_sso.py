@@ -4,6 +4,7 @@ None can be added or changed, since nobody can sign in by them here.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -93,6 +94,11 @@ def _provider_json(provider: Row[Any]) -> dict[str, Any]:
             **saml,
         },
         "domains": [{"domain": domain} for domain in provider.domains],
-        "created_at": timestamp(provider.created_at),
-        "updated_at": timestamp(provider.updated_at),
+        "created_at": _time(provider.created_at),
+        "updated_at": _time(provider.updated_at),
     }
+
+
+def _time(value: datetime | None) -> str:
+    """Write a time; one that the data does not have is the zero of Go, as by Supabase Auth."""
+    return "0001-01-01T00:00:00Z" if value is None else timestamp(value)
