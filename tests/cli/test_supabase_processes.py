@@ -4,11 +4,12 @@ import fcntl
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -248,18 +249,33 @@ def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
     assert "not running" in done.stderr
 
 
-def test_what_is_starting_is_stopped(tmp_path: Path) -> None:
-    cli, folder = Cli(tmp_path), DataDir(tmp_path / ".amphibase")
+def start_and(end: Callable[[Cli, int], object], path: Path) -> str:
+    """End a gateway while it waits for its database; return what `start` says."""
+    cli, folder = Cli(path), DataDir(path / ".amphibase")
     with ThreadPoolExecutor(1) as pool, socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://a:b@127.0.0.1:{silent.getsockname()[1]}/x"
         starting = pool.submit(cli, "start", "--port", "0", "--database-url", url)
-        while folder.process() is None and not starting.done():
+        while (process := folder.process()) is None and not starting.done():
             time.sleep(0.02)
-        stopped = cli("stop")
+        assert process is not None
+        end(cli, process)
         started = starting.result()
-    assert (stopped.returncode, started.returncode) == (0, 2)
-    assert "Stopped" in stopped.stderr
-    assert started.stderr == "error It was stopped while it started\n"
+    assert started.returncode == 2
+    return started.stderr
+
+
+def test_what_is_starting_is_stopped(tmp_path: Path) -> None:
+    def stop(cli: Cli, process: int) -> None:
+        stopped = cli("stop")
+        assert stopped.returncode == 0
+        assert "Stopped" in stopped.stderr
+
+    assert start_and(stop, tmp_path) == "error It was stopped while it started\n"
+
+
+def test_what_is_killed_while_it_starts_is_said_to_be(tmp_path: Path) -> None:
+    killed = start_and(lambda cli, process: os.kill(process, signal.SIGKILL), tmp_path)
+    assert killed == "error The gateway ended by SIGKILL before it was ready\n"
 
 
 def test_a_named_port_that_is_taken_is_reported(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TextIO
 
 from amphibase.errors import AmphibaseError, ConfigurationError
@@ -54,9 +55,16 @@ def start(settings: GatewaySettings, warn: Callable[[str], None]) -> RunningGate
     except KeyboardInterrupt:
         os.kill(child, signal.SIGTERM)
         raise
-    log = folder.path / LOG_FILE
-    last = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
-    raise ConfigurationError(f"The gateway ended before it was ready; the end of {log}:\n{last}")
+    raise ConfigurationError(_last_words(child, folder.path / LOG_FILE))
+
+
+def _last_words(child: int, log: Path) -> str:
+    """Say how a gateway has ended that reported nothing."""
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    by = f" by {signal.Signals(-code).name}" if code < 0 else ""
+    ended = f"The gateway ended{by} before it was ready"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join([f"{ended}; the end of {log}:", *lines[-LOG_LINES:]]) if lines else ended
 
 
 def _run(settings: GatewaySettings, folder: DataDir, listeners: Listeners, pipe: int) -> None:
@@ -90,6 +98,9 @@ def _detach(folder: DataDir) -> None:
     handler.addFilter(RedactingFilter())
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # The addresses of hooks and templates may hold secrets by any name, and that of a lookup among
+    # leaked passwords the beginning of a hash.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def _serve(
