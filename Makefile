@@ -22,7 +22,7 @@ install: $(READY) ## Prepare .venv with everything that development needs
 $(READY): pyproject.toml uv.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv sync --frozen --quiet
+	$(BIN)/uv sync --frozen --quiet --compile-bytecode
 	touch $@
 
 serve: $(READY) ## Serve users and sign-in on HOST:PORT (127.0.0.1:8000)
@@ -87,7 +87,7 @@ project-tables: $(READY) ## Write the tables of a local Supabase's new project f
 	mv $(TABLES).new $(TABLES)
 
 docs: $(READY) ## Build the documentation into site/
-	$(BIN)/uv sync --frozen --quiet --group docs
+	$(BIN)/uv sync --frozen --quiet --compile-bytecode --group docs
 	$(BIN)/mkdocs build --strict --quiet
 
 clean: ## Remove what can be made again
