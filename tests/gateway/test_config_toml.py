@@ -391,6 +391,7 @@ def test_buckets_have_limits_types_and_files(config: Path) -> None:
     [
         ("[api", "is not TOML"),
         ("[db.seed]\nsql_paths = 'a.sql'", "db.seed.sql_paths must be a list"),
+        ("[db.vault]\nkey = ['hush']", r"db\.vault\.key must be a text, such as \"env\(NAME\)\"$"),
         ("[auth]\nenable_signup = 3", "auth.enable_signup must be true or false"),
         ("[storage]\nfile_size_limit = 'much'", "storage.file_size_limit must be a size"),
         ("[auth]\npassword_requirements = 'long'", "auth.password_requirements must be one of"),

@@ -144,7 +144,7 @@ class _Reader:
         seeds = self._texts("db.seed.sql_paths", seed.pop("sql_paths", ["./seed.sql"]))
         applies = self._is_on("db.migrations.enabled", migrations.pop("enabled", True))
         vault = self._table(database, "vault")
-        secrets = {name: self._resolved(str(value)) for name, value in vault.items()}
+        secrets = {name: self._secret(f"db.vault.{name}", value) for name, value in vault.items()}
         vault.clear()
         self._drop_what_is_off(content)
         values: dict[str, str] = {}
@@ -243,6 +243,11 @@ class _Reader:
         if not isinstance(value, list):
             raise ConfigurationError(f'{self._path}: {key} must be a list, such as ["a", "b"]')
         return [self._resolved(str(each)) for each in value]
+
+    def _secret(self, key: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise ConfigurationError(f'{self._path}: {key} must be a text, such as "env(NAME)"')
+        return self._resolved(value)
 
     def _is_on(self, key: str, value: Any) -> bool:
         text = self._resolved(str(value)).lower()
