@@ -29,7 +29,9 @@ class Listing(Owned, Base):
 
     __tablename__ = "t_listings"
     __access__ = Access(
-        read=owner | admin, add=owner & rule(lambda row: row.price < 10), change=admin
+        read=owner & rule(lambda row: row.price < 100) | admin,
+        add=owner & rule(lambda row: row.price < 10),
+        change=admin,
     )
     price: Mapped[int]
 

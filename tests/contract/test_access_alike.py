@@ -35,6 +35,16 @@ class TestADropBox:
             ]
 
 
+async def test_a_list_under_a_rule_with_a_value_of_its_own_has_pages(records: Records) -> None:
+    await records.of(Listing).add(Listing(price=100, owner_id=ANN.user_id))
+    listings = records.of(Listing, ANN)
+    own = await listings.add_many([Listing(price=price) for price in range(3)])
+    first = await listings.page(limit=2)
+    last = await listings.page(limit=2, cursor=first.next_cursor)
+    assert {row.id for row in (*first.items, *last.items)} == {row.id for row in own}
+    assert last.next_cursor is None
+
+
 class TestAnUpsert:
     async def test_that_may_not_add_its_row_is_forbidden_whether_or_not_one_is_there(
         self, records: Records

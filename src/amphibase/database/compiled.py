@@ -58,10 +58,17 @@ class CompiledSelect:
         text: str = self._compiled.string
         return text
 
-    @property
-    def names(self) -> Sequence[str]:
-        """The names of its parameters, in their order."""
-        return self._compiled.positiontup or ()
+    def bound_values(self, values: Mapping[str, Any]) -> list[Any]:
+        """Return the values of its parameters, in their order: those of a rule are its own.
+
+        Args:
+            values: of the others, by name.
+        """
+        compiled = self._compiled
+        return [
+            values[name] if name in values else compiled.binds[name].effective_value
+            for name in compiled.positiontup or ()
+        ]
 
     @cached_property
     def _statement(self) -> Statement:
@@ -225,7 +232,7 @@ class Query(NamedTuple):  # built for every read, at a third of a dataclass's pr
     def fingerprint(self) -> str:
         """Return a text that is the same for the same filters, order and values only."""
         if self.statement is None:
-            values = [self.values[name] for name in self.compiled.names]
+            values = self.compiled.bound_values(self.values)
         else:
             values = [bound.effective_value for bound in self.constants]
         return f"{self.compiled.text} {values!r}"
