@@ -53,6 +53,7 @@ SET "DateStyle" = 'ISO'
 SET "IntervalStyle" = 'postgres'
 SET extra_float_digits = 1
 SET bytea_output = 'hex'
+SET standard_conforming_strings = on  -- for the condition
 AS $$
 DECLARE
     operation text := TG_OP;

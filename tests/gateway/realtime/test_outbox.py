@@ -202,6 +202,8 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             "ALTER TABLE shop.f REPLICA IDENTITY FULL",
             "ALTER PUBLICATION supabase_realtime ADD TABLE shop.f WHERE (n > 10 AND secret <> 'x'),"
             " TABLE shop.d (id, n) WHERE (id < 10)",
+            "CREATE TABLE shop.paths (id int PRIMARY KEY, path text)",
+            r"ALTER PUBLICATION supabase_realtime ADD TABLE shop.paths WHERE (path <> 'c:\new')",
         ),
         (
             "INSERT INTO shop.f VALUES (1, 5, ''), (2, 20, 'a'), (3, NULL, 'a')",
@@ -211,6 +213,8 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             "INSERT INTO shop.d VALUES (1, 5, 's'), (11, 5, 's')",
             "UPDATE shop.d SET id = id + 9; UPDATE shop.d SET id = 2 WHERE id = 20",
             "DELETE FROM shop.d",
+            "SET standard_conforming_strings = off",
+            r"INSERT INTO shop.paths VALUES (1, E'c:\\new'), (2, E'c:\\old')",
         ),
     ),
     "partitions": (PARTITIONS, SALES),
