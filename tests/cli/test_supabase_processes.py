@@ -238,7 +238,7 @@ def test_in_the_foreground_a_database_that_is_not_there_is_told_by_its_own_words
     url = "postgresql://a:hush@127.0.0.1:1/x"
     failed = Cli(tmp_path)("start", "--foreground", "--port", "0", "--database-url", url)
     assert failed.returncode == 2
-    assert "error The database does not let us in" in failed.stderr
+    assert "error Cannot connect to the database" in failed.stderr
     assert "DATABASE_URL" not in failed.stderr
     assert "hush" not in failed.stderr
 

@@ -108,7 +108,7 @@ async def test_a_project_of_an_earlier_version_gets_the_tables_that_it_lacks(
 
 def test_the_errors_of_an_upgrade_are_those_of_the_start(postgres: Server) -> None:
     error, modules = run_in_process(EARLIER, f"{postgres.url}_that_is_missing")
-    assert error.startswith("Unavailable The database does not let us in:")
+    assert error.startswith("Unavailable Cannot connect to the database:")
     assert modules == ""
 
 

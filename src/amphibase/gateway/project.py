@@ -356,7 +356,7 @@ async def connected(url: str) -> AsyncIterator[AsyncConnection]:
     try:
         connection = await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)
     except psycopg.OperationalError as error:
-        raise Unavailable(f"The database does not let us in: {_reason(error)}") from error
+        raise Unavailable(f"Cannot connect to the database: {_reason(error)}") from error
     async with connection:
         try:
             yield connection
