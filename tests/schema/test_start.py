@@ -16,28 +16,28 @@ from amphibase.schema.start import prepare
 REPORT_ALEMBIC = """
 import asyncio, sys
 from fastapi import FastAPI
-from amphibase import Amphibase
+from amphibase import Amphibase, load_settings
 
-app = Amphibase().mount(FastAPI())
-
-async def start():
+async def start(**settings):
+    app = Amphibase(load_settings(**settings)).mount(FastAPI())
     async with app.router.lifespan_context(app):
         print("alembic" in sys.modules)
 
 asyncio.run(start())
+asyncio.run(start(database_url="sqlite:///empty.db"))
 """
 
 
-def starts_with_alembic(**environment: str) -> bool:
-    """Start an application in a process of its own."""
+def starts_with_alembic(url: str) -> list[str]:
+    """Start an application on the database, and then on an empty one, in a new process."""
     done = subprocess.run(
         [sys.executable, "-c", REPORT_ALEMBIC],
-        env={"PATH": os.environ["PATH"], **environment},
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": url},
         capture_output=True,
         text=True,
         check=True,
     )
-    return done.stdout.strip() == "True"
+    return done.stdout.split()
 
 
 async def test_in_production_a_database_that_is_behind_is_rejected(
@@ -62,9 +62,12 @@ async def test_in_development_a_new_table_is_created_at_the_next_start(
     assert await application.count(notes) == 0
 
 
-def test_a_server_on_a_database_that_is_current_does_not_hold_alembic(database_url: str) -> None:
-    assert starts_with_alembic(DATABASE_URL=database_url)
-    assert not starts_with_alembic(DATABASE_URL=database_url)
+async def test_a_server_on_a_database_that_is_current_does_not_hold_alembic(
+    application: Application,
+) -> None:
+    await prepare(application.database, application.settings, application.models)
+    url = application.settings.database_url.get_secret_value()
+    assert starts_with_alembic(url) == ["False", "True"]
 
 
 @pytest.mark.parametrize(
