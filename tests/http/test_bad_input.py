@@ -1,21 +1,72 @@
 """What bad input gets: a clear problem, no trace, nothing half-written."""
 
 import time
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import httpx
 import jwt
 import pytest
 from fastapi import FastAPI, HTTPException
-from tests.conftest import SECRET
+from sqlalchemy import Row, func, select
+from tests.backends import sql_backend_of
+from tests.conftest import SECRET, settings_on
 
-from amphibase import Amphibase, create_access_token
+from amphibase import Amphibase, Settings, create_access_token
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.testing.client import Client
+from amphibase.models import User
+from amphibase.schema.tables import tables
+from amphibase.testing.client import Client, open_client
 
 ANN = {"email": "ann@example.com", "password": "correct horse battery"}
+
+
+class Clients(NamedTuple):
+    """Clients of one application."""
+
+    app: FastAPI
+    anonymous: Client
+    ann: Client
+    root: Client
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def shared_settings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    with settings_on(request.param, request, tmp_path_factory.mktemp("shared")) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+async def shared_clients(shared_settings: Settings) -> AsyncIterator[Clients]:
+    """An application for all tests in which nothing changes, once of each kind."""
+    app = Amphibase(shared_settings).mount(FastAPI())
+    async with open_client(app) as anonymous:
+        ann = await anonymous.as_user("ann@example.com")
+        root = await anonymous.as_user("root@example.com", admin=True)
+        yield Clients(app, anonymous, ann, root)
+
+
+@pytest.fixture
+async def clients(shared_clients: Clients) -> AsyncIterator[Clients]:
+    """The shared application, which holds as many accounts, sessions and the like afterwards."""
+    before = await row_counts(shared_clients.app)
+    yield shared_clients
+    assert await row_counts(shared_clients.app) == before
+
+
+async def row_counts(app: FastAPI) -> Sequence[Row[Any]]:
+    """How many rows each table of accounts has."""
+    database = sql_backend_of(app).database
+    of_accounts = [*tables(database.dialect).auth.sorted_tables, User.__table__]
+    counts = (select(func.count()).select_from(table) for table in of_accounts)
+    async with database.read() as connection:
+        return (
+            await connection.execute(select(*(each.scalar_subquery() for each in counts)))
+        ).all()
 
 
 def check(response: httpx.Response, status: int, code: str | None = None) -> Any:
@@ -47,20 +98,22 @@ def check(response: httpx.Response, status: int, code: str | None = None) -> Any
         b'{"email": ' + b"9" * 5000 + b"}",
     ],
 )
-async def test_a_body_that_is_no_json_object_is_rejected(client: Client, body: bytes) -> None:
+async def test_a_body_that_is_no_json_object_is_rejected(clients: Clients, body: bytes) -> None:
     """Whatever is wrong with the JSON, the answer has one status and one code."""
     headers = {"Content-Type": "application/json"}
     check(
-        await client.post("/auth/sign-up", content=body, headers=headers), 422, "validation_error"
+        await clients.anonymous.post("/auth/sign-up", content=body, headers=headers),
+        422,
+        "validation_error",
     )
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
 async def test_a_body_that_does_not_say_it_is_json_is_explained(
-    client: Client, headers: dict[str, str]
+    clients: Clients, headers: dict[str, str]
 ) -> None:
     """What `curl -d` sends by itself is answered with the header that it lacks."""
-    response = await client.post("/auth/sign-up", content=b"{}", headers=headers)
+    response = await clients.anonymous.post("/auth/sign-up", content=b"{}", headers=headers)
     problem = check(response, 415, "unsupported_media_type")
     assert "Content-Type: application/json" in problem["detail"]
 
@@ -83,20 +136,22 @@ async def test_a_body_that_does_not_say_it_is_json_is_explained(
     ],
 )
 async def test_a_wrong_field_is_named_and_its_value_is_not_repeated(
-    client: Client, changes: dict[str, Any], field: str
+    clients: Clients, changes: dict[str, Any], field: str
 ) -> None:
-    problem = check(await client.post("/auth/sign-up", json=ANN | changes), 422, "validation_error")
+    problem = check(
+        await clients.anonymous.post("/auth/sign-up", json=ANN | changes), 422, "validation_error"
+    )
     assert field in [error["field"] for error in problem["errors"]]
     assert ANN["password"] not in str(problem)
 
 
-async def test_lone_surrogates_are_rejected(client: Client) -> None:
+async def test_lone_surrogates_are_rejected(clients: Clients) -> None:
     body = b'{"email": "ann@example.com", "password": "correct horse", "name": "\\ud800"}'
     headers = {"Content-Type": "application/json"}
-    check(await client.post("/auth/sign-up", content=body, headers=headers), 422)
+    check(await clients.anonymous.post("/auth/sign-up", content=body, headers=headers), 422)
 
 
-async def test_a_large_body_is_rejected_without_being_read(client: Client) -> None:
+async def test_a_large_body_is_rejected_without_being_read(clients: Clients) -> None:
     sent = 0
 
     async def chunks() -> Any:
@@ -106,15 +161,18 @@ async def test_a_large_body_is_rejected_without_being_read(client: Client) -> No
             yield b"x" * (1 << 16)
 
     headers = {"Content-Type": "application/json"}
-    response = await client.post("/auth/sign-up", content=chunks(), headers=headers)
+    response = await clients.anonymous.post("/auth/sign-up", content=chunks(), headers=headers)
     check(response, 413, "payload_too_large")
-    check(await client.post("/auth/sign-up", content=b"x" * 10_000_000, headers=headers), 413)
+    check(
+        await clients.anonymous.post("/auth/sign-up", content=b"x" * 10_000_000, headers=headers),
+        413,
+    )
 
 
 @pytest.mark.parametrize("length", [b"abc", b"-1", b"\xb2", b"9" * 5000])
-async def test_a_lying_content_length_is_a_clear_response(client: Client, length: bytes) -> None:
+async def test_a_lying_content_length_is_a_clear_response(clients: Clients, length: bytes) -> None:
     headers = {b"Content-Type": b"application/json", b"Content-Length": length}
-    check(await client.post("/auth/sign-up", content=b"{}", headers=headers), 413)
+    check(await clients.anonymous.post("/auth/sign-up", content=b"{}", headers=headers), 413)
 
 
 def forged(**changes: Any) -> dict[str, Any]:
@@ -144,16 +202,19 @@ def forged(**changes: Any) -> dict[str, Any]:
         KeyRing([Key.generate()]).issue(forged()),
     ],
 )
-async def test_a_token_that_does_not_hold_is_rejected(client: Client, token: str) -> None:
-    await client.as_user("ann@example.com")
-    response = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+async def test_a_token_that_does_not_hold_is_rejected(clients: Clients, token: str) -> None:
+    response = await clients.anonymous.get(
+        "/users/me", headers={"Authorization": f"Bearer {token}"}
+    )
     check(response, 401)
     assert response.headers["www-authenticate"] == "Bearer"
 
 
-async def test_a_good_token_of_someone_who_is_not_there_is_rejected(client: Client) -> None:
+async def test_a_good_token_of_someone_who_is_not_there_is_rejected(clients: Clients) -> None:
     token = jwt.encode(forged(), SECRET, algorithm="HS256")
-    response = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    response = await clients.anonymous.get(
+        "/users/me", headers={"Authorization": f"Bearer {token}"}
+    )
     check(response, 401, "session_ended")
 
 
@@ -169,9 +230,8 @@ async def test_the_public_key_is_no_secret_to_sign_with(make_settings: Any, tmp_
 
 
 @pytest.mark.parametrize("id", ["1", "x", "None", "%00", "'; drop table users; --"])
-async def test_an_id_that_is_no_uuid_is_rejected(client: Client, id: str) -> None:
-    admin = await client.as_user("root@example.com", admin=True)
-    response = await admin.get(f"/users/{id}")
+async def test_an_id_that_is_no_uuid_is_rejected(clients: Clients, id: str) -> None:
+    response = await clients.root.get(f"/users/{id}")
     assert response.status_code in (404, 422)
     check(response, response.status_code)
 
@@ -189,32 +249,29 @@ async def test_an_id_that_is_no_uuid_is_rejected(client: Client, id: str) -> Non
         {"cursor": "\x00"},
     ],
 )
-async def test_a_bad_query_is_rejected(client: Client, parameters: dict[str, str]) -> None:
-    admin = await client.as_user("root@example.com", admin=True)
-    problem = check(await admin.get("/users", params=parameters), 422)
+async def test_a_bad_query_is_rejected(clients: Clients, parameters: dict[str, str]) -> None:
+    problem = check(await clients.root.get("/users", params=parameters), 422)
     assert problem["errors"][0]["field"] == next(iter(parameters))
 
 
 @pytest.mark.parametrize("cursor", ["x", "é", "AAAA", "A" * 4000])
-async def test_a_tampered_cursor_is_rejected(client: Client, cursor: str) -> None:
-    admin = await client.as_user("root@example.com", admin=True)
-    check(await admin.get("/users", params={"cursor": cursor}), 400, "invalid_cursor")
+async def test_a_tampered_cursor_is_rejected(clients: Clients, cursor: str) -> None:
+    check(await clients.root.get("/users", params={"cursor": cursor}), 400, "invalid_cursor")
 
 
-async def test_unknown_paths_and_methods_are_problems(client: Client) -> None:
-    check(await client.get("/nowhere"), 404, "not_found")
-    response = await client.put("/users/me")
+async def test_unknown_paths_and_methods_are_problems(clients: Clients) -> None:
+    check(await clients.anonymous.get("/nowhere"), 404, "not_found")
+    response = await clients.anonymous.put("/users/me")
     check(response, 405, "method_not_allowed")
     assert response.headers["allow"] == "GET, PATCH, DELETE"
-    response = await client.post("/files/uploads/a.txt")
+    response = await clients.anonymous.post("/files/uploads/a.txt")
     assert response.headers["allow"] == "GET, HEAD, PUT, DELETE"
 
 
 @pytest.mark.parametrize("scope", ["", "everything", "local'"])
-async def test_an_unknown_scope_of_signing_out_is_rejected(client: Client, scope: str) -> None:
-    ann = await client.as_user("ann@example.com")
-    check(await ann.post("/auth/sign-out", params={"scope": scope}), 422)
-    assert (await ann.get("/users/me")).status_code == 200
+async def test_an_unknown_scope_of_signing_out_is_rejected(clients: Clients, scope: str) -> None:
+    check(await clients.ann.post("/auth/sign-out", params={"scope": scope}), 422)
+    assert (await clients.ann.get("/users/me")).status_code == 200
 
 
 async def test_a_fault_of_the_program_shows_nothing_of_it(app: FastAPI, client: Client) -> None:
