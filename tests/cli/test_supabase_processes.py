@@ -219,7 +219,11 @@ def test_in_the_foreground_it_serves_until_a_signal_and_its_postgres_ends_with_i
             {},
             "GATEWAY_DATABASE_URL: must start with postgresql://",
         ),
-        (["--database-url", "postgresql://a:b@127.0.0.1:1/x"], {}, "The database does not let us"),
+        (
+            ["--database-url", "postgresql://a:b@127.0.0.1:1/x"],
+            {},
+            "Cannot connect to the database",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_readable_line(
