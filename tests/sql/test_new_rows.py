@@ -4,7 +4,21 @@ from datetime import date
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, Column, Date, String, create_engine, select
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Interval,
+    LargeBinary,
+    String,
+    Time,
+    Uuid,
+    create_engine,
+    select,
+)
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import TypeDecorator
 
 from amphibase.sql.records.new_rows import changed_row
@@ -43,3 +57,13 @@ def test_a_rule_reads_what_a_type_stores_where_there_is_no_value(type_: Any, sto
     value = changed_row({column: None})(column)
     with create_engine("sqlite://").connect() as connection:
         assert connection.scalar(select(value)) == stored
+
+
+@pytest.mark.parametrize(
+    "type_", [Boolean, LargeBinary, Interval, Date, DateTime, Time, JSON, Uuid]
+)
+def test_postgres_learns_the_type_of_a_value_that_is_missing(type_: Any) -> None:
+    column: Column[Any] = Column("value", type_)
+    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+    sql = str(changed_row({column: None})(column).compile(dialect=dialect))
+    assert sql.startswith("CAST(") or "::" in sql

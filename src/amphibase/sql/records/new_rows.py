@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     Date,
     DateTime,
+    Interval,
     Select,
     Table,
     Time,
@@ -127,7 +128,8 @@ def _bound(column: Column[Any], value: Any) -> ColumnElement[Any]:
         return expression  # type: ignore[return-value]
     bound = literal(value, column.type)  # a TypeDecorator may store None as something else
     stored = getattr(column.type, "impl_instance", column.type)
-    if value is None and not isinstance(stored, CAST_WHEN_BOUND):
+    is_cast = isinstance(stored, CAST_WHEN_BOUND) and not isinstance(column.type, Interval)
+    if value is None and not is_cast:
         # Postgres does not know the type of a NULL that is bound.
         return cast(bound, column.type)
     return bound
