@@ -210,7 +210,7 @@ CREATE OR REPLACE FUNCTION realtime.update_outbox_trigger(of regclass) RETURNS v
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '100ms'
-SET realtime.updates_outbox_trigger = 'on'
+SET session_replication_role = 'replica'  -- so that no event trigger runs
 AS $$
 DECLARE
     wanted record;
@@ -245,9 +245,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     outdated regclass;
 BEGIN
-    IF current_setting('realtime.updates_outbox_trigger', true) = 'on'
-        OR NOT realtime.outbox_is_read()
-    THEN
+    IF NOT realtime.outbox_is_read() THEN
         RETURN;
     END IF;
     FOR outdated IN SELECT table_id FROM realtime.outbox_triggers(NULL) WHERE NOT is_current LOOP
