@@ -15,12 +15,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from tests.backends import sql_backend_of
-from tests.conftest import SECRET, MakeSettings
+from tests.conftest import SECRET, MakeSettings, settings_on
 from tests.http.test_bad_input import check
 from tests.object_store import files_url, object_store
 from tests.serving import serving
 
-from amphibase import Amphibase, load_settings
+from amphibase import Amphibase, Settings, load_settings
 from amphibase.testing.client import Client, open_client
 
 TEN = b"0123456789"
@@ -39,6 +39,33 @@ async def ann(client: Client) -> AsyncIterator[Client]:
     yield ann
     blobs = [blob async for blob in sql_backend_of(ann._app).files.blobs.all()]
     assert len(blobs) == len((await ann.get("/files")).json()["items"])
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def shared_settings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    with settings_on(request.param, request, tmp_path_factory.mktemp("shared")) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+async def shared_ann(shared_settings: Settings) -> AsyncIterator[Client]:
+    """An application for all tests in which nothing changes, once of each kind."""
+    async with open_client(Amphibase(shared_settings).mount(FastAPI())) as client:
+        ann = await client.as_user("ann@example.com")
+        await ann.put("/files/uploads/kept.txt", content=TEN)
+        yield ann
+
+
+@pytest.fixture
+async def ann_with_a_file(shared_ann: Client) -> AsyncIterator[Client]:
+    """Ann, whose only file is `kept.txt` before and after the test, also on the disk."""
+    before = (await shared_ann.get("/files")).json()
+    yield shared_ann
+    assert (await shared_ann.get("/files")).json() == before
+    blobs = [blob async for blob in sql_backend_of(shared_ann._app).files.blobs.all()]
+    assert len(blobs) == len(before["items"]) == 1
 
 
 PATHS = [
@@ -64,16 +91,15 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: repr(path[:20]))
-async def test_a_path_that_no_file_can_have(ann: Client, path: str) -> None:
+async def test_a_path_that_no_file_can_have(ann_with_a_file: Client, path: str) -> None:
     url = "/files/uploads/" + quote(path, safe="").replace(".", "%2E")
-    check(await ann.put(url, content=TEN), 400, "invalid_path")
-    check(await ann.get(url), 400, "invalid_path")
+    check(await ann_with_a_file.put(url, content=TEN), 400, "invalid_path")
+    check(await ann_with_a_file.get(url), 400, "invalid_path")
     form = {"file": ("a.txt", TEN, "text/plain")}
-    check(await ann.post("/files", data={"path": path}, files=form), 400)
-    await ann.put("/files/uploads/kept.txt", content=TEN)
+    check(await ann_with_a_file.post("/files", data={"path": path}, files=form), 400)
     for action in ("move", "copy"):
         body = {"bucket": "uploads", "path": "kept.txt", "to_path": path}
-        response = await ann.post(f"/files/{action}", json=body)
+        response = await ann_with_a_file.post(f"/files/{action}", json=body)
         check(response, 422 if "\x00" in path or len(path) > 4096 else 400)
 
 
@@ -125,18 +151,19 @@ async def test_a_name_from_a_browser_becomes_safe(ann: Client, name: str) -> Non
         ),
     ],
 )
-async def test_a_form_that_is_none_or_is_cut(ann: Client, kind: str, body: bytes) -> None:
-    check(await ann.post("/files", content=body, headers={"Content-Type": kind}), 400)
-    assert (await ann.get("/files")).json()["items"] == []
+async def test_a_form_that_is_none_or_is_cut(
+    ann_with_a_file: Client, kind: str, body: bytes
+) -> None:
+    check(await ann_with_a_file.post("/files", content=body, headers={"Content-Type": kind}), 400)
 
 
 @pytest.mark.parametrize("announced", [b"9", b"11"])
-async def test_a_length_that_lies(ann: Client, announced: bytes) -> None:
+async def test_a_length_that_lies(ann_with_a_file: Client, announced: bytes) -> None:
     async def ten() -> AsyncIterator[bytes]:
         yield TEN
 
     headers = {"Content-Length": announced.decode()}
-    response = await ann.put("/files/uploads/a", content=ten(), headers=headers)
+    response = await ann_with_a_file.put("/files/uploads/a", content=ten(), headers=headers)
     check(response, 400, "incomplete_upload")
 
 
@@ -177,9 +204,11 @@ async def test_more_than_the_limit(ann: Client) -> None:
     ],
 )
 async def test_bytes_of_another_type_than_is_declared(
-    ann: Client, said: str, content: bytes
+    ann_with_a_file: Client, said: str, content: bytes
 ) -> None:
-    response = await ann.put("/files/uploads/a", content=content, headers={"Content-Type": said})
+    response = await ann_with_a_file.put(
+        "/files/uploads/a", content=content, headers={"Content-Type": said}
+    )
     check(response, 415, "unsupported_media_type")
 
 
@@ -187,11 +216,15 @@ async def test_bytes_of_another_type_than_is_declared(
     "said",
     ["nonsense", "a/b/c", "text/x\ny: z", "text/\xff", "text/\x01", "text/a b", "x/" + "y" * 200],
 )
-async def test_a_type_that_is_none(ann: Client, said: str) -> None:
+async def test_a_type_that_is_none(ann_with_a_file: Client, said: str) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: '
     body += said.encode("latin-1") + b"\r\n\r\n0123456789\r\n--x--\r\n"
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    check(await ann.post("/files", content=body, headers=headers), 415, "unsupported_media_type")
+    check(
+        await ann_with_a_file.post("/files", content=body, headers=headers),
+        415,
+        "unsupported_media_type",
+    )
     about = {
         name: base64.b64encode(value.encode()).decode()
         for name, value in {"path": "a", "filetype": said}.items()
@@ -202,7 +235,7 @@ async def test_a_type_that_is_none(ann: Client, said: str) -> None:
         "Upload-Metadata": ",".join(" ".join(pair) for pair in about.items()),
         "Content-Type": "application/offset+octet-stream",
     }
-    response = await ann.post("/files/tus", content=TEN, headers=upload)
+    response = await ann_with_a_file.post("/files/tus", content=TEN, headers=upload)
     check(response, 415, "unsupported_media_type")
 
 
@@ -223,9 +256,8 @@ async def test_types_that_are_not_taken(make_settings: MakeSettings) -> None:
         *("bytes=-0", "bytes=--1", "bytes=99999999999999999999999999-"),
     ],
 )
-async def test_a_range_that_makes_no_sense(ann: Client, asked: str) -> None:
-    await ann.put("/files/uploads/a", content=TEN)
-    response = await ann.get("/files/uploads/a", headers={"Range": asked})
+async def test_a_range_that_makes_no_sense(ann_with_a_file: Client, asked: str) -> None:
+    response = await ann_with_a_file.get("/files/uploads/kept.txt", headers={"Range": asked})
     check(response, 416, "range_not_satisfiable")
     assert response.headers["content-range"] == "bytes */10"
 
@@ -252,9 +284,9 @@ async def test_a_bucket_that_cannot_be(client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("bucket", ["nope", "x" * 500, "%00", "%0A"])
-async def test_a_bucket_that_is_not_there(ann: Client, bucket: str) -> None:
-    check(await ann.put(f"/files/{bucket}/a", content=TEN), 404)
-    check(await ann.get(f"/files/{bucket}/a"), 404)
+async def test_a_bucket_that_is_not_there(ann_with_a_file: Client, bucket: str) -> None:
+    check(await ann_with_a_file.put(f"/files/{bucket}/a", content=TEN), 404)
+    check(await ann_with_a_file.get(f"/files/{bucket}/a"), 404)
 
 
 async def test_a_full_disk(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
