@@ -8,8 +8,19 @@ from random import Random
 from typing import Any
 
 import pytest
-from sqlalchemy import Index, PrimaryKeyConstraint, String, UniqueConstraint, true
+from sqlalchemy import (
+    CHAR,
+    Column,
+    Index,
+    Numeric,
+    PrimaryKeyConstraint,
+    String,
+    UniqueConstraint,
+    Uuid,
+    true,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
 from tests.access.conftest import Desk
 from tests.access.helpdesk import (
     ADMIN,
@@ -186,7 +197,7 @@ def test_a_scope_has_a_value_once_if_a_key_of_the_memberships_says_so(
         __table_args__ = (key,)
         id: Mapped[uuid.UUID]
         user_id: Mapped[uuid.UUID]
-        team: Mapped[str] = mapped_column(String(8, collation="C"))
+        team: Mapped[str]
         role: Mapped[str]
         __mapper_args__ = {"primary_key": ["id"]}  # noqa: RUF012
 
@@ -198,4 +209,19 @@ def test_a_scope_has_a_value_once_if_a_key_of_the_memberships_says_so(
 
     (query,) = scope_queries(access_of(Item).read)
     assert have_duplicates(query) is expected
-    assert ScopeFunction.of(query).returned == "TEXT[]"
+
+
+@pytest.mark.parametrize(
+    ("type_", "array"),
+    [
+        (String(8, collation="C"), "TEXT[]"),
+        (CHAR(2), "BPCHAR[]"),
+        (Numeric(10, 2), "NUMERIC[]"),
+        (Uuid(), "UUID[]"),
+    ],
+)
+def test_the_values_of_a_scope_are_not_converted_for_each_row(
+    type_: TypeEngine[Any], array: str
+) -> None:
+    """As they would be by a cast to a type with a length or a precision."""
+    assert ScopeFunction("scope_x", Column("x", type_), "").returned == array

@@ -24,6 +24,9 @@ from amphibase.schema.grants import AUTHENTICATED
 PREFIX = "scope_"
 """The start of the names of scopes' functions."""
 
+PLAIN_TYPES = {"TEXT": "^(VARCHAR|TEXT).*", "BPCHAR": r"^CHAR\b.*", "NUMERIC": r"^NUMERIC\(.*"}
+"""Types without what else is said of columns of theirs, by how that is written."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScopeFunction:
@@ -51,9 +54,12 @@ class ScopeFunction:
 
     @property
     def returned(self) -> str:
-        """The type of the array of values, as SQL: with the length or collation of a text, Postgres
+        """The type of the array of values, as SQL: with a length, precision or collation, Postgres
         would convert all values for each row."""
-        return re.sub("^(VARCHAR|TEXT).*", "TEXT", self.column.type.compile(DIALECT)) + "[]"
+        sql = self.column.type.compile(DIALECT)
+        for plain, pattern in PLAIN_TYPES.items():
+            sql = re.sub(pattern, plain, sql)
+        return f"{sql}[]"
 
     @property
     def values(self) -> str:
