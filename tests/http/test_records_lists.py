@@ -1,11 +1,14 @@
 """Records over HTTP, on every backend: lists, and the versions of rows."""
 
+from collections.abc import AsyncIterator, Iterator
+
 import pytest
 from fastapi import FastAPI
+from tests.conftest import settings_on
 from tests.http.records import add, check, shared_records_app, titles
 
 from amphibase import Settings
-from amphibase.testing.client import Client
+from amphibase.testing.client import Client, open_client
 
 
 @pytest.fixture
@@ -13,17 +16,27 @@ def app(settings: Settings) -> FastAPI:
     return shared_records_app(settings)
 
 
-class TestLists:
-    @pytest.fixture
-    async def ann(self, client: Client) -> Client:
-        """A user with nine notes."""
+@pytest.fixture(scope="class", params=["sqlite", "postgres"])
+def lists_settings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    with settings_on(request.param, request, tmp_path_factory.mktemp("lists")) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="class")
+async def ann_with_notes(lists_settings: Settings) -> AsyncIterator[Client]:
+    """A user with nine notes, once for all tests: they only read."""
+    async with open_client(shared_records_app(lists_settings)) as client:
         ann = await client.as_user("ann@example.com")
         for number in range(9):
             await add(ann, "/t_notes", title=f"note {number}", stars=number % 3)
         bob = await client.as_user("bob@example.com")
         await add(bob, "/t_notes", title="note of bob", stars=1)
-        return ann
+        yield ann
 
+
+class TestLists:
     @pytest.mark.parametrize(
         ("query", "numbers"),
         [
@@ -44,19 +57,21 @@ class TestLists:
             ("stars=in.()", ""),
         ],
     )
-    async def test_are_filtered_and_ordered(self, ann: Client, query: str, numbers: str) -> None:
-        found = await titles(ann, f"/t_notes?{query}")
+    async def test_are_filtered_and_ordered(
+        self, ann_with_notes: Client, query: str, numbers: str
+    ) -> None:
+        found = await titles(ann_with_notes, f"/t_notes?{query}")
         assert found == [f"note {number}" for number in numbers]
 
-    async def test_are_case_sensitive_by_default(self, ann: Client) -> None:
-        assert await titles(ann, "/t_notes?title=like.NOTE*") == []
+    async def test_are_case_sensitive_by_default(self, ann_with_notes: Client) -> None:
+        assert await titles(ann_with_notes, "/t_notes?title=like.NOTE*") == []
 
     @pytest.mark.parametrize("order", ["", "&order=stars.desc", "&order=stars,title.desc"])
-    async def test_are_paged_through_once_each(self, ann: Client, order: str) -> None:
-        whole = await titles(ann, f"/t_notes?{order}")
+    async def test_are_paged_through_once_each(self, ann_with_notes: Client, order: str) -> None:
+        whole = await titles(ann_with_notes, f"/t_notes?{order}")
         found, cursor, pages = [], "", 0
         while True:
-            reply = await ann.get(f"/t_notes?limit=4{order}{cursor}")
+            reply = await ann_with_notes.get(f"/t_notes?limit=4{order}{cursor}")
             assert reply.status_code == 200, reply.text
             response = reply.json()
             found += [item["title"] for item in response["items"]]
@@ -66,15 +81,15 @@ class TestLists:
             cursor = f"&cursor={response['next_cursor']}"
         assert (found, pages) == (whole, 3)
 
-    async def test_reject_cursors_of_others(self, ann: Client) -> None:
-        cursor = (await ann.get("/t_notes?limit=4")).json()["next_cursor"]
+    async def test_reject_cursors_of_others(self, ann_with_notes: Client) -> None:
+        cursor = (await ann_with_notes.get("/t_notes?limit=4")).json()["next_cursor"]
         for query in (
             f"cursor={cursor}&stars=eq.1",
             f"cursor={cursor}&order=title",
             f"cursor={cursor[:-2]}",
             "cursor=x",
         ):
-            check(await ann.get(f"/t_notes?{query}"), 400, "invalid_cursor")
+            check(await ann_with_notes.get(f"/t_notes?{query}"), 400, "invalid_cursor")
 
 
 class TestVersions:
