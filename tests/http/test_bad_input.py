@@ -218,7 +218,7 @@ async def test_a_good_token_of_someone_who_is_not_there_is_rejected(clients: Cli
     check(response, 401, "session_ended")
 
 
-async def test_the_public_key_is_no_secret_to_sign_with(make_settings: Any, tmp_path: Any) -> None:
+def test_the_public_key_is_no_secret_to_sign_with() -> None:
     """A token signed by HS256 with the public key's bytes does not pass for one of ES256."""
     key = Key.generate()
     public = KeyRing([key]).jwks()["keys"][0]
