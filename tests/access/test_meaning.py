@@ -61,6 +61,15 @@ async def ids(trial: Trial, model: type[Any], who: Who, *where: Any) -> list[int
     return sorted(row.id for row in rows)
 
 
+async def ids_by_page(trial: Trial, model: type[Any], who: Who) -> list[int]:
+    page = await trial.of(model, who).page(limit=15)
+    rows = [*page.items]
+    while page.next_cursor is not None:
+        page = await trial.of(model, who).page(limit=15, cursor=page.next_cursor)
+        rows += page.items
+    return sorted(row.id for row in rows)
+
+
 def is_there(row: dict[str, Any]) -> bool:
     return row.get("deleted_at") is None
 
@@ -73,6 +82,7 @@ async def check_reading(trial: Trial, world: World, who: Who) -> None:
     }
     for model, expected in seen.items():
         assert await ids(trial, MODELS[model], who) == expected, f"{who} reads {model}"
+    assert await ids_by_page(trial, Item, who) == seen["Item"], f"{who} reads pages"
     assert await trial.of(Item, who).count() == len(seen["Item"]), f"{who} counts"
     if trial.filters_by_rows:
         await check_filtering(trial, world, who, seen)
