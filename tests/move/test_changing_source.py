@@ -32,10 +32,15 @@ def connected(url: str) -> Iterator[Any]:
 
 
 class Writer:
-    """Adds, changes and deletes rows of a database, from a thread and on one connection."""
+    """Adds, changes and deletes rows of a database, from a thread and on one connection.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        pause: how long it waits after a few rows, in seconds.
+    """
+
+    def __init__(self, url: str, pause: float = 0.002) -> None:
         self._url = url
+        self._pause = pause
         self._ended = threading.Event()
         self.taken = 0
         self.rejected = 0
@@ -53,7 +58,7 @@ class Writer:
     def _write(self) -> None:
         with connected(self._url) as connection:
             number = 100_000
-            while not self._ended.wait(0.002):
+            while not self._ended.wait(self._pause):
                 number += 1
                 for statement in (
                     f"INSERT INTO seats VALUES ({number}, 'new')",
@@ -126,7 +131,10 @@ async def test_what_is_written_until_the_freeze_arrives_and_nothing_is_written_i
 
 async def test_a_source_that_never_rests_is_no_proof(sides: Sides) -> None:
     await plan_move("sql", "sql", sides.plan)
-    with Writer(sides.source).running():
+    writer = Writer(sides.source, pause=0)
+    with writer.running():
+        while not writer.taken:  # noqa: ASYNC110 - until it is connected
+            await asyncio.sleep(0.01)
         async with Move(sides.plan) as move:
             report = await move.run()
     assert report.outcome is RunOutcome.FAILED

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from tests.contract.signing_up import PASSWORD, tokens_of
 from tests.supabase.http2_proxy import Http2Proxy, http2_proxy
-from tests.supabase_projects import settings_of
+from tests.supabase_projects import settings_of, wait_for_schema
 
 from amphibase import ANONYMOUS, SERVICE, Caller, Unavailable
 from amphibase.accounts.jwt.key_ring import load_keys
@@ -42,6 +42,7 @@ class Interruption(Exception):
 def _table(shared_supabase: LocalSupabase) -> None:
     with psycopg.connect(shared_supabase.db_url, autocommit=True) as connection:
         connection.execute(TABLE)
+    wait_for_schema(shared_supabase, "/t_isolation")
 
 
 @pytest.fixture
