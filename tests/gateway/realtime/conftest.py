@@ -99,6 +99,13 @@ async def api(serve: ServeRealtime) -> Api:
 
 
 @pytest.fixture
+async def nothing_left(database: str) -> AsyncIterator[None]:
+    """Expects, after the test, that it has left nothing in the database."""
+    yield
+    await expect_nothing_left(database)
+
+
+@pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
     """Opens WebSockets of protocol 2.0.0, and closes them after the test."""
     async with AsyncExitStack() as stack:
