@@ -202,12 +202,13 @@ async def read(stream: ChangeSource) -> list[RowChange]:
 
 
 def plain(changes: Sequence[RowChange]) -> list[Any]:
-    """What is compared of changes: a large value that has not changed is sent by triggers alone."""
+    """What is compared of changes: all but their times and the order of columns."""
     written = []
     for change in changes:
         relation = change.relation
         name = relation.schema, relation.table, {*relation.columns}, relation.identity
-        written.append([*name, relation.is_full, change.operation, change.new, change.old])
+        row = change.operation, change.xid, change.new, change.old
+        written.append([*name, relation.is_full, *row])
     return written
 
 
