@@ -174,13 +174,12 @@ class _Reader:
 
     def _drop_what_is_off(self, content: dict[str, Any]) -> None:
         """Empty the tables that are off, by `enabled = false` or since they do not say `true`."""
-        auth = self._table(content, "auth")
+        auth, database = self._table(content, "auth"), self._table(content, "db")
         tables = {
             "auth.captcha": auth.get("captcha"),
             "api.tls": self._table(content, "api").get("tls"),
-            **{
-                f"db.{name}": content["db"].get(name) for name in ("pooler", "network_restrictions")
-            },
+            "db.pooler": database.get("pooler"),
+            "db.network_restrictions": database.get("network_restrictions"),
         }
         for parent in ("hook", "external", "third_party"):
             named = self._table(auth, parent).items()
