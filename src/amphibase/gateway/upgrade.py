@@ -30,7 +30,7 @@ def upgrade(url: str, password: str) -> None:
             response = pipe.read()
     finally:
         os.waitpid(process, 0)
-    error: AmphibaseError | None = pickle.loads(response or _FAILED)  # noqa: S301
+    error: AmphibaseError | None = pickle.loads(response or _FAILED)  # noqa: S301 - from our own process
     if error is not None:
         raise error
 

@@ -111,7 +111,7 @@ def watch(pid: int, account: Account) -> subprocess.Popen[str]:
     """Start the shell that stops a server when this process ends."""
     command = ["/bin/sh", "-c", 'read -r _; kill -INT "$0"', str(pid)]
     options = {**confined(account), "stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
-    return subprocess.Popen(command, start_new_session=True, **options)  # noqa: S603
+    return subprocess.Popen(command, start_new_session=True, **options)  # noqa: S603 - our own arguments
 
 
 def _free_port() -> int:
