@@ -56,7 +56,7 @@ class RowChange:
 
     Attributes:
         xid: of the transaction, in 32 bits.
-        committed_at: when.
+        committed_at: when; from the outbox, when the row was written.
         new: None of a deletion.
         old: its identity, or all of it; None where that is the same as in `new`.
     """

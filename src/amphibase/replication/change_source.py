@@ -1,6 +1,6 @@
 """What sources of changes have in common, by whichever way the database sends them."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Protocol
 
 from psycopg import AsyncConnection
@@ -13,7 +13,7 @@ PUBLICATIONS = "SELECT pubname FROM pg_catalog.pg_publication"
 
 
 class StreamFailed(Exception):
-    """The stream could not begin, or has ended; the server's own words, without any secret."""
+    """The stream could not begin, or has ended; says why, without any secret."""
 
 
 class StreamUnused(StreamFailed):
@@ -31,7 +31,8 @@ class ChangeSource(Protocol):
     def delays_writers(self) -> bool: ...
 
     async def read(self) -> Sequence[RowChange]:
-        """Return the next changes, in the order of the commits; none where nothing was changed.
+        """Return the next changes, those of each row in the order of the commits; none where
+        nothing was changed.
 
         Raises:
             StreamFailed: the stream has ended.
@@ -58,12 +59,11 @@ class ChangeSource(Protocol):
 async def check_publications(connection: AsyncConnection[Any], publications: Sequence[str]) -> None:
     """Raise StreamFailed where one of the publications is missing."""
     cursor = await connection.execute(PUBLICATIONS)
-    names = {name for (name,) in await cursor.fetchall()}
+    require_publications(publications, {name for (name,) in await cursor.fetchall()})
+
+
+def require_publications(publications: Iterable[str], present: Container[str]) -> None:
+    """Raise StreamFailed, in the server's words, where a publication is not among those present."""
     for publication in publications:
-        if publication not in names:
-            raise StreamFailed(missing(publication))
-
-
-def missing(publication: str) -> str:
-    """Return why a stream cannot go on without a publication, in the server's words."""
-    return f'publication "{publication}" does not exist'
+        if publication not in present:
+            raise StreamFailed(f'publication "{publication}" does not exist')

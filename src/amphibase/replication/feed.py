@@ -31,7 +31,8 @@ BACK = "it has been restored"
 
 
 class Feed:
-    """Passes on every change that is committed after `start`, in the order of the commits.
+    """Passes on every change that is committed after `start`, those of each row in the order of the
+    commits.
 
     The stream is one of logical replication or, where the server does not offer that to the role,
     what triggers write to an outbox.
@@ -131,15 +132,14 @@ class Feed:
             stream = await OutboxStream.open(self._url, self._publications)
         except StreamFailed as error:
             raise StreamFailed(f"{reason}; and by triggers: {error}") from None
-        if reason == self._absence:
-            return stream
-        self._absence = reason
-        logger.warning(
-            "There is no logical replication (%s): triggers on the tables of %s write their "
-            "changes to realtime.outbox",
-            reason,
-            ", ".join(self._publications),
-        )
+        if reason != self._absence:
+            self._absence = reason
+            logger.warning(
+                "There is no logical replication (%s): triggers on the tables of %s write their "
+                "changes to realtime.outbox",
+                reason,
+                ", ".join(self._publications),
+            )
         return stream
 
     async def _read(self, stream: ChangeSource) -> None:

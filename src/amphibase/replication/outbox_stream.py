@@ -9,6 +9,7 @@ of the server and share no flush of its log, so that concurrent writers lose hal
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any, Self
 from uuid import UUID, uuid4
 
@@ -62,7 +63,7 @@ ORDER BY id
 
 
 class OutboxStream:
-    """What is committed from the moment on at which it was opened."""
+    """What is committed from the moment on at which it was opened; satisfies `ChangeSource`."""
 
     delays_writers = True
 
@@ -196,7 +197,7 @@ class _RowReader:
         self,
         operation: Operation,
         transaction: int,
-        changed_at: Any,
+        changed_at: datetime,
         old: str | None,
         new: str | None,
     ) -> RowChange:

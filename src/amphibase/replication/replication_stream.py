@@ -23,7 +23,7 @@ from amphibase.replication.change_source import (
     PUBLICATIONS,
     StreamFailed,
     check_publications,
-    missing,
+    require_publications,
 )
 from amphibase.replication.pgoutput import Decoder
 
@@ -48,7 +48,7 @@ _STATUS = Struct("!cQQQqb")
 
 
 class ReplicationStream:
-    """What is committed from the moment on at which it was opened."""
+    """What is committed from the moment on at which it was opened; satisfies `ChangeSource`."""
 
     delays_writers = False
 
@@ -223,9 +223,7 @@ def _check_publications(connection: pq.abc.PGconn, publications: Sequence[str]) 
     if result.status != pq.ExecStatus.TUPLES_OK:
         raise StreamFailed(_reason(result, connection))
     names = {(result.get_value(row, 0) or b"").decode() for row in range(result.ntuples)}
-    for name in publications:
-        if name not in names:
-            raise StreamFailed(missing(name))
+    require_publications(publications, names)
 
 
 def _reason(result: pq.abc.PGresult | None, connection: pq.abc.PGconn) -> str:

@@ -25,7 +25,7 @@ PREFIX = "scope_"
 """The start of the names of scopes' functions."""
 
 PLAIN_TYPES = {"TEXT": "^(VARCHAR|TEXT).*", "BPCHAR": r"^CHAR\b.*", "NUMERIC": r"^NUMERIC\(.*"}
-"""Types without what else is said of columns of theirs, by how that is written."""
+"""Types without a length, precision or collation, and the patterns of those that may have one."""
 
 
 @dataclass(frozen=True, slots=True)
