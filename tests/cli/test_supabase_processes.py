@@ -41,39 +41,6 @@ def own() -> Iterator[Server]:
         yield server
 
 
-def test_vectors_and_pgcrypto_are_on_one_server(tmp_path: Path) -> None:
-    cli = Cli(tmp_path)
-    cli.write(
-        "migrations/1_recipes.sql",
-        "create extension if not exists vector with schema extensions;"
-        "create extension if not exists pgcrypto with schema extensions;"
-        'create extension if not exists "uuid-ossp" with schema extensions;'
-        "create table public.recipes (id uuid primary key default extensions.gen_random_uuid(),"
-        " body text, embedding extensions.vector(3));"
-        "insert into public.recipes (body, embedding) values ('rye', '[1,0,0]');",
-    )
-    cli.write(
-        "seed.sql",
-        "insert into auth.users (instance_id, id, aud, role, email, encrypted_password,"
-        " email_confirmed_at) values ('00000000-0000-0000-0000-000000000000',"
-        " extensions.uuid_generate_v1(), 'authenticated', 'authenticated', 'eva@example.com',"
-        " crypt('hunter22', gen_salt('bf')), now());",
-    )
-    values = cli.start()
-    try:
-        response = httpx.post(
-            f"{values['API_URL']}/auth/v1/token?grant_type=password",
-            json={"email": "eva@example.com", "password": "hunter22"},
-            headers={"apikey": values["ANON_KEY"]},
-        )
-        assert response.status_code == 200, response.text
-        with psycopg.connect(values["DB_URL"]) as connection:
-            nearest = "SELECT body FROM recipes ORDER BY embedding <-> '[1,0,1]'"
-            assert connection.execute(nearest.encode()).fetchall() == [("rye",)]
-    finally:
-        cli("stop")
-
-
 def test_in_the_background_it_keeps_nothing_open_of_who_started_it(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "amphibase", "supabase", "start", "--port", "0"]
