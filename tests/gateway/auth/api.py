@@ -98,6 +98,12 @@ class Api:
         assert code is not None
         return Message(link[0] if link else "", code[1])
 
+    async def mailpit(self, path: str) -> httpx.Response:
+        """What Mailpit's API says of the emails."""
+        transport = httpx.ASGITransport(app=self.inbox)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get(f"/api/v1/{path}")
+
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What the database holds, or does."""
         with psycopg.connect(self.database) as connection:

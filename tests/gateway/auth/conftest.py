@@ -5,7 +5,7 @@ import itertools
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.gateway.auth.api import SECRET, Api
 from tests.gateway.auth.hooks import Receiver
 from tests.gateway.conftest import PASSWORD
+from tests.third_parties import serving
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
@@ -156,12 +157,7 @@ def function(database: str) -> Iterator[Callable[[str], None]]:
 async def receiver() -> AsyncIterator[Receiver]:
     receiver = Receiver()
     app = Starlette(routes=[Route("/", receiver.receive, methods=["POST"])])
-    with closing(socket.socket(proto=socket.IPPROTO_TCP)) as listener:
-        listener.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         receiver.url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        config = uvicorn.Config(app, lifespan="off", log_level="error", access_log=False)
-        server = uvicorn.Server(config)
-        running = asyncio.create_task(server.serve([listener]))
-        yield receiver
-        server.should_exit = True
-        await running
+        async with serving(app, listener):
+            yield receiver

@@ -2,9 +2,8 @@
 
 from html import escape
 
-import httpx
 import pytest
-from tests.gateway.auth.api import PASSWORD, Api, rejection
+from tests.gateway.auth.api import PASSWORD, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
 
@@ -15,10 +14,10 @@ async def test_an_email_has_the_projects_own_subject_and_html(serve: ServeAuth) 
         mailer_template_confirmation="<a href='{{ .ConfirmationURL }}'>{{ .Data.name }}</a>",
     )
     await api.sign_up(data={"name": "<b>\nBcc: eve@example.com"})
-    summary = (await inbox_api(api, "messages")).json()["messages"][0]
+    summary = (await api.mailpit("messages")).json()["messages"][0]
     assert summary["Subject"] == "<b> Bcc: eve@example.com, welcome"
     assert (summary["Bcc"], len(summary["To"])) == ([], 1)
-    shown = (await inbox_api(api, f"message/{summary['ID']}")).json()
+    shown = (await api.mailpit(f"message/{summary['ID']}")).json()
     link = api.message().link
     assert shown["HTML"].strip() == (
         f"<a href='{escape(link)}'>&lt;b&gt;\nBcc: eve@example.com</a>"
@@ -38,7 +37,7 @@ async def test_a_template_that_cannot_be_written_is_an_error_and_stores_nobody(
     assert failed.json()["message"] == "Error sending confirmation email"
     assert "a number and text cannot be compared" in caplog.text
     await api.sign_up(data={"n": "1"})
-    assert len((await inbox_api(api, "messages")).json()["messages"]) == 1
+    assert len((await api.mailpit("messages")).json()["messages"]) == 1
 
 
 async def test_no_line_of_an_email_is_longer_than_mail_servers_take(serve: ServeAuth) -> None:
@@ -49,16 +48,9 @@ async def test_no_line_of_an_email_is_longer_than_mail_servers_take(serve: Serve
         mailer_template_confirmation=page,
     )
     await api.sign_up(data={"name": "Ann\x1b[31m"})
-    summary = (await inbox_api(api, "messages")).json()["messages"][0]
+    summary = (await api.mailpit("messages")).json()["messages"][0]
     assert summary["Subject"] == "To Ann[31m"
-    raw = (await inbox_api(api, f"message/{summary['ID']}/raw")).content
+    raw = (await api.mailpit(f"message/{summary['ID']}/raw")).content
     assert max(map(len, raw.splitlines())) <= 998
-    shown = (await inbox_api(api, f"message/{summary['ID']}")).json()
+    shown = (await api.mailpit(f"message/{summary['ID']}")).json()
     assert shown["HTML"].strip() == page.replace("{{ .Data.name }}", "Ann\x1b[31m")
-
-
-async def inbox_api(api: Api, path: str) -> httpx.Response:
-    """What Mailpit's API says of the emails."""
-    transport = httpx.ASGITransport(app=api.inbox)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        return await client.get(f"/api/v1/{path}")

@@ -4,7 +4,6 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -47,9 +46,7 @@ async def site() -> AsyncIterator[Site]:
 async def html(api: Api, email: str) -> str:
     """The HTML of the email to a new user; what the inbox makes of plain text where it has none."""
     await api.sign_up(email=email)
-    transport = httpx.ASGITransport(app=api.inbox)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        shown = (await client.get("/api/v1/message/latest")).json()
+    shown = (await api.mailpit("message/latest")).json()
     assert shown["To"][0]["Address"] == email
     return str(shown["HTML"]).strip()
 
