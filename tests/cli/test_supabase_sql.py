@@ -37,7 +37,7 @@ class Tag(Owned, Base):
     name: Mapped[str] = mapped_column(index=True)
 """
 )
-FULL = "SELECT EXISTS (SELECT FROM stored)"
+IS_STORED = "SELECT EXISTS (SELECT FROM stored)"
 """Part of a function of presence, which an earlier version of the script had otherwise."""
 BY_HAND = "CREATE TABLE public.by_hand (id int PRIMARY KEY);"
 
@@ -70,7 +70,7 @@ def test_a_project_follows_the_models(folder: Path, local_supabase: LocalSupabas
         return run(folder, environment, "supabase", *arguments)
 
     first = folder / "supabase" / "migrations" / "1_first.sql"
-    earlier = command("sql", "--app", "before:app").stdout.replace(FULL, "SELECT true")
+    earlier = command("sql", "--app", "before:app").stdout.replace(IS_STORED, "SELECT true")
     first.write_text(earlier + BY_HAND)
     apply(local_supabase, first.read_text())
     behind = command("check", "--app", "after:app")

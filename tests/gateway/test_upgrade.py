@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import psycopg
 import pytest
@@ -36,6 +37,7 @@ print(*(name for name in ("alembic", "sqlalchemy") if name in sys.modules))
 OF_A_LOCKED_FOLDER = """
 import asyncio, os, sys
 from pathlib import Path
+from typing import Literal
 from amphibase.gateway import project
 from amphibase.gateway.data_dir import DataDir
 from amphibase.gateway.upgrade import upgrade
@@ -63,10 +65,10 @@ def test_the_script_of_a_new_projects_tables_is_what_the_revisions_come_to() -> 
 
 @pytest.mark.parametrize("name", ["auth", "storage"])
 async def test_a_new_project_has_the_tables_of_the_newest_revision(
-    project: ProjectDatabase, name: str
+    project: ProjectDatabase, name: Literal["auth", "storage"]
 ) -> None:
     database = Database(project.owner)
-    chain = packaged_chain(database, "auth" if name == "auth" else "storage")
+    chain = packaged_chain(database, name)
     async with database.read() as connection:
         status = await connection.run_sync(chain.status)
         assert status.current == status.head
