@@ -1,7 +1,7 @@
 """What bad input gets: a clear problem, no trace, nothing half-written."""
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI, HTTPException
 from sqlalchemy import Row, func, select
 from tests.backends import sql_backend_of
-from tests.conftest import SECRET, settings_on
+from tests.conftest import SECRET
 
 from amphibase import Amphibase, Settings, create_access_token
 from amphibase.accounts.jwt.key import Key
@@ -30,14 +30,6 @@ class Clients(NamedTuple):
     anonymous: Client
     ann: Client
     root: Client
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def shared_settings(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Settings]:
-    with settings_on(request.param, request, tmp_path_factory.mktemp("shared")) as settings:
-        yield settings
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from tests.backends import sql_backend_of
-from tests.conftest import SECRET, MakeSettings, settings_on
+from tests.conftest import SECRET, MakeSettings
 from tests.http.test_bad_input import check
 from tests.object_store import files_url, object_store
 from tests.serving import serving
@@ -39,14 +39,6 @@ async def ann(client: Client) -> AsyncIterator[Client]:
     yield ann
     blobs = [blob async for blob in sql_backend_of(ann._app).files.blobs.all()]
     assert len(blobs) == len((await ann.get("/files")).json()["items"])
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def shared_settings(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Settings]:
-    with settings_on(request.param, request, tmp_path_factory.mktemp("shared")) as settings:
-        yield settings
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,9 @@
 """Records over HTTP, on every backend: lists, and the versions of rows."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from fastapi import FastAPI
-from tests.conftest import settings_on
 from tests.http.records import add, check, shared_records_app, titles
 
 from amphibase import Settings
@@ -16,18 +15,10 @@ def app(settings: Settings) -> FastAPI:
     return shared_records_app(settings)
 
 
-@pytest.fixture(scope="class", params=["sqlite", "postgres"])
-def lists_settings(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Settings]:
-    with settings_on(request.param, request, tmp_path_factory.mktemp("lists")) as settings:
-        yield settings
-
-
 @pytest.fixture(scope="class")
-async def ann_with_notes(lists_settings: Settings) -> AsyncIterator[Client]:
+async def ann_with_notes(shared_settings: Settings) -> AsyncIterator[Client]:
     """A user with nine notes, once for all tests: they only read."""
-    async with open_client(shared_records_app(lists_settings)) as client:
+    async with open_client(shared_records_app(shared_settings)) as client:
         ann = await client.as_user("ann@example.com")
         for number in range(9):
             await add(ann, "/t_notes", title=f"note {number}", stars=number % 3)
