@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class StreamEvent:
     cursor: str | None = None
 
 
-class EventFeed(Generic[Item]):
+class EventFeed(ABC, Generic[Item]):
     """The stream of one request: whose it is, and the form of its events.
 
     Attributes:

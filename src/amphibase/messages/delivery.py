@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Self, TypeVar
@@ -16,7 +16,7 @@ RECHECK_SECONDS = 15
 Item = TypeVar("Item")
 
 
-class DeliveryQueue(Generic[Item]):
+class DeliveryQueue(ABC, Generic[Item]):
     """What one subscriber has not taken yet.
 
     Args:
