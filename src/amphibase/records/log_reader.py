@@ -76,7 +76,7 @@ class LogReader:
         Raises:
             InvalidCursor: it is of another log, or no cursor.
         """
-        identity, *position = self._cursors.read(CURSOR, cursor) or [None]
+        identity, *position = self._cursors.read(CURSOR, cursor)
         if identity != self._identity:
             self._identity = await self._source.identity()  # may have become another one
             if identity != self._identity:

@@ -106,10 +106,10 @@ class PostgresLog(SnapshotLog):
     async def identity(self) -> str:
         try:
             async with self._database.read() as connection:
-                text: str = await connection.scalar(_POSTGRES_IDENTITY)
+                identity: str = await connection.scalar(_POSTGRES_IDENTITY)
         except (Forbidden, InvalidValue, DBAPIError):
             return ""  # a server may keep it from its users, or have none, as Aurora
-        return sha256(text.encode()).hexdigest()[:12]
+        return sha256(identity.encode()).hexdigest()[:12]
 
     async def trim(self, hours: float) -> int:
         limits = {"hours": hours, "entries": MAX_ENTRIES, "size": TRIM_ENTRIES}
