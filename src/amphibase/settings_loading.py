@@ -39,7 +39,7 @@ class LoadedSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the arguments and, where they hold any setting, the environment, `.env` and a
+        """Return the arguments, the environment and `.env` where they hold any setting, and a
         folder of secrets."""
         read = sources_in_use(settings_cls, env_settings, dotenv_settings)
         return init_settings, *read, file_secret_settings
