@@ -40,7 +40,8 @@ CONFIGURATION = (
     "paramstyle",
     "server_version_info",
     "default_schema_name",
+    "_has_native_hstore",
     "_json_serializer",
     "_json_deserializer",
 )
-"""Of a dialect; two of them are read from the server by an engine's first connection."""
+"""Of a dialect; three of them are read from the database by an engine's first connection."""
