@@ -7,8 +7,9 @@ from uuid import UUID
 
 from fastapi import FastAPI
 from psycopg import AsyncConnection
-from sqlalchemy import Executable, make_url, text
+from sqlalchemy import Executable, Table, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.schema import sort_tables
 
 from amphibase import ANONYMOUS, SERVICE, Amphibase, Base, Caller
 from amphibase.backend import Backend, Model, Repository
@@ -80,7 +81,7 @@ class Records:
 
     async def clear(self) -> None:
         """Delete the rows of the tests' models."""
-        statements = _deletions(len(Base.metadata.tables))
+        statements = _deletions(tuple(Base.metadata.tables.values()))
         if self.owner_url is not None:
             conninfo = to_conninfo(make_url(self.owner_url))
             async with await AsyncConnection.connect(conninfo) as connection:
@@ -94,7 +95,7 @@ class Records:
 
 
 @cache
-def _deletions(tables: int) -> str:
-    """The statements that empty the models' tables, for as many tables as there are."""
-    names = [table.name for table in Base.metadata.sorted_tables if table.name.startswith("t_")]
+def _deletions(tables: tuple[Table, ...]) -> str:
+    """The statements that empty those of the tables that are the tests' models'."""
+    names = [table.name for table in sort_tables(tables) if table.name.startswith("t_")]
     return "; ".join(f'DELETE FROM "{name}"' for name in reversed(names))

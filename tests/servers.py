@@ -46,8 +46,8 @@ def new_server() -> Iterator[Server]:
         start(Path(folder) / "data", fsync=False, settings=SETTINGS) as server,
     ):
         with psycopg.connect(server.url, autocommit=True) as connection:
-            verifier = SQL("ALTER ROLE postgres PASSWORD {}").format(_scram_verifier(server.url))
-            connection.execute(verifier)
+            verifier = _scram_verifier(server.url)
+            connection.execute(SQL("ALTER ROLE postgres PASSWORD {}").format(verifier))
         yield server
 
 

@@ -51,8 +51,6 @@ RESET = """
     DELETE FROM storage.buckets WHERE id <> 'uploads';
     INSERT INTO storage.buckets (id, name) VALUES ('uploads', 'uploads') ON CONFLICT DO NOTHING;
 """
-
-
 """Of users and all that refers to them, without triggers, as by TRUNCATE … CASCADE; which takes 50
 ms, since it makes the files of each table anew."""
 

@@ -10,9 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import (
-    text,
-)
+from sqlalchemy import text
 from tests.backends import ANN, BOB, Records
 from tests.conftest import open_records
 from tests.contract.test_changes import described, end_of, events
