@@ -16,8 +16,8 @@ _FOLDED_BYTES: Final = 16 * 1024
 """How much is folded at once; integers of this size stay in the processor's cache."""
 
 
-def _times_x(remainder: int, count: int = 1) -> int:
-    """Multiply by a power of x."""
+def _times_x(remainder: int, count: int) -> int:
+    """Multiply by x so many times."""
     for _ in range(count):
         remainder = remainder >> 1 ^ (_POLYNOMIAL if remainder & 1 else 0)
     return remainder
