@@ -203,7 +203,7 @@ def test_what_is_wrong_is_one_readable_line(
     assert len(failed.stderr.splitlines()) == 1
 
 
-def test_in_the_foreground_a_database_that_is_not_there_is_told_by_its_own_words(
+def test_in_the_foreground_a_database_that_is_not_there_is_reported_without_its_password(
     tmp_path: Path,
 ) -> None:
     url = "postgresql://a:hush@127.0.0.1:1/x"

@@ -106,7 +106,7 @@ class Feed:
         if self._retrying is not None:
             self._retrying.cancel()
             await asyncio.wait([self._retrying])
-        if self._reading is not None:  # by what has just ended too
+        if self._reading is not None:  # which the retry may have begun
             self._reading.cancel()
             await asyncio.wait([self._reading])
 
