@@ -139,7 +139,8 @@ async def test_functions_of_the_same_names_do_not_come_before_the_servers(
 
 @pytest.fixture
 def authenticator(postgres_url: str, role: str) -> Iterator[None]:
-    """The role, as it is or for the test: what a project sets of a new one would be missing."""
+    """The role `authenticator`, dropped afterwards if it is new: a project that finds it on the
+    server does not set it up."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         rows = connection.execute("select from pg_roles where rolname = 'authenticator'")
         if not rows.rowcount:
