@@ -190,8 +190,8 @@ class BucketNotEmpty(StorageError):
 
 
 class FeatureNotEnabled(StorageError):
-    """Raised for kinds of buckets, and what clients ask of buckets, that this Storage does not
-    have."""
+    """Raised for what this Storage does not have: kinds of buckets, versions of objects, and images
+    that are transformed where that is off."""
 
     status = 409
     code = error = "NotSupported"
