@@ -52,15 +52,21 @@ def start(
     host: Annotated[str | None, typer.Option(help="Where to listen; 127.0.0.1 by default.")] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Of the API; 54321 by default, or the next free."),
+        typer.Option(
+            min=0, max=65535, help="Of the API; 54321 by default, or the next free; 0 for any."
+        ),
     ] = None,
     db_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Of Postgres; 54322 by default, or the next free."),
+        typer.Option(
+            min=0, max=65535, help="Of Postgres; 54322 by default, or the next free; 0 for any."
+        ),
     ] = None,
     inbox_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Of the inbox; 54324 by default, or the next free."),
+        typer.Option(
+            min=0, max=65535, help="Of the inbox; 54324 by default, or the next free; 0 for any."
+        ),
     ] = None,
     data_dir: DataDirOption = None,
     database_url: Annotated[
