@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -153,17 +154,18 @@ def _delete_files(project: LocalSupabase) -> None:
                 http.delete(f"/storage/v1/bucket/{id}").raise_for_status()
 
 
-def wait_for_schema(project: LocalSupabase, path: str) -> None:
-    """Wait until the Data API knows what has just been created, which it reads by itself.
+def wait_for_schema(project: LocalSupabase) -> None:
+    """Wait until the Data API knows what was created and dropped before, which it reads by itself.
 
-    Args:
-        path: below `/rest/v1`, of a table or a function.
+    It is asked for a table of a new name: one of a known name may be what another test has dropped.
     """
+    marker = f"marker_{uuid4().hex}"
     deadline = time.monotonic() + SCHEMA_SECONDS
-    headers = {"apikey": project.secret_key}
-    while True:
-        response = httpx.get(f"{project.url}/rest/v1{path}", headers=headers)
-        if response.status_code != 404:
-            return
-        assert time.monotonic() < deadline, f"{path} is still unknown: {response.text}"
-        time.sleep(0.05)
+    with psycopg.connect(project.db_url, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE {marker} ()")
+        connection.execute("NOTIFY pgrst, 'reload schema'")
+        url, headers = f"{project.url}/rest/v1/{marker}", {"apikey": project.secret_key}
+        while (response := httpx.get(url, headers=headers)).status_code == 404:
+            assert time.monotonic() < deadline, f"the schema is not read: {response.text}"
+            time.sleep(0.05)
+        connection.execute(f"DROP TABLE {marker}")

@@ -152,8 +152,8 @@ class SupabaseTrial:
         Proof.metadata.create_all(self._engine)
         for model in MODELS:
             self._put_back(model)
-        self._execute(f"{grants_sql(Proof.metadata)}; NOTIFY pgrst, 'reload schema'")
-        wait_for_schema(project, f"/{cases.Note.__tablename__}")
+        self._execute(grants_sql(Proof.metadata))
+        wait_for_schema(project)
         settings = settings_of(project, data_dir=folder)
         self._backend = SupabaseBackend(settings, load_keys(settings))
 

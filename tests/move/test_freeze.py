@@ -224,7 +224,7 @@ async def test_clients_of_a_frozen_project_get_503_with_retry_after(
     with psycopg.connect(supabase.db_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE frozen_notes (id int PRIMARY KEY)")
         connection.execute("GRANT ALL ON frozen_notes TO service_role")
-        await asyncio.to_thread(wait_for_schema, supabase, "/frozen_notes")
+        await asyncio.to_thread(wait_for_schema, supabase)
         try:
             async with (
                 httpx.AsyncClient(base_url=f"{supabase.url}/rest/v1", headers=headers) as client,

@@ -1,6 +1,5 @@
 """A run that fails says why, and the next one goes on from there."""
 
-import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +10,7 @@ import psycopg
 import pytest
 from tests.servers import Databases
 from tests.supabase.fault_proxy import SERVER_BUSY, fault_proxy, too_many_requests
+from tests.supabase_projects import wait_for_schema
 
 from amphibase.errors import AmphibaseError, MoveFailed, Retryable, Unavailable
 from amphibase.move.planning import plan_move
@@ -132,7 +132,7 @@ def project(supabase: LocalSupabase, monkeypatch: pytest.MonkeyPatch) -> Iterato
     with psycopg.connect(supabase.db_url, autocommit=True) as connection:
         connection.execute(TABLE)
         connection.execute("GRANT ALL ON moved_notes TO service_role")
-        connection.execute("NOTIFY pgrst, 'reload schema'")
+        wait_for_schema(supabase)
         yield supabase
         connection.execute("DROP TABLE moved_notes")
 
@@ -144,12 +144,8 @@ def rows_of(project: LocalSupabase) -> list[tuple[int, str]]:
 
 
 async def plan_to(url: str, source: Source) -> None:
-    """Write the plan as soon as the Data API knows the table."""
-    while not (
-        await plan_move(f"sql:sqlite:///{source.path}", f"supabase:{url}", source.plan)
-    ).tables:
-        source.plan.unlink()
-        await asyncio.sleep(0.05)
+    plan = await plan_move(f"sql:sqlite:///{source.path}", f"supabase:{url}", source.plan)
+    assert plan.tables
 
 
 async def test_a_project_that_fails_as_networks_do_gets_every_row_once(

@@ -83,8 +83,7 @@ def over_api(
         engine.dispose()
         target.execute(NOTES)
         target.execute("GRANT ALL ON killed_notes TO service_role")
-        target.execute("NOTIFY pgrst, 'reload schema'")
-        wait_for_schema(supabase, "/killed_notes")
+        wait_for_schema(supabase)
         key = {"TARGET_SUPABASE_SERVICE_KEY": supabase.service_role_key}
         folder = MoveFolder(tmp_path, source, supabase.db_url, key)
         planned = folder.command("plan", "sql", f"supabase:{supabase.url}")

@@ -22,7 +22,6 @@ TABLES = """
     );
     ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
     GRANT ALL ON notes TO service_role;
-    NOTIFY pgrst, 'reload schema'
 """
 BYTES = b"\x89PNG" * 1000
 
@@ -67,7 +66,7 @@ def ends(local_supabase_projects: Projects, monkeypatch: pytest.MonkeyPatch) -> 
         path = "/storage/v1/object/pictures/a/b.png"
         request(source, "POST", path, content=BYTES).raise_for_status()
         for project in (source, target):
-            wait_for_schema(project, "/notes")
+            wait_for_schema(project)
         yield source, target
 
 

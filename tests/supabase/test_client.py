@@ -24,7 +24,7 @@ def _who_am_i(shared_supabase: LocalSupabase) -> None:
             "CREATE FUNCTION public.who_am_i() RETURNS text LANGUAGE sql STABLE "
             f"AS $${CURRENT_USER}$$".encode()
         )
-    wait_for_schema(shared_supabase, "/rpc/who_am_i")
+    wait_for_schema(shared_supabase)
 
 
 async def who_am_i(client: SupabaseClient, caller: Caller) -> str:

@@ -31,7 +31,7 @@ def _table(shared_supabase: LocalSupabase) -> None:
         connection.execute(
             "CREATE TABLE public.t_faults (id int); GRANT ALL ON public.t_faults TO service_role"
         )
-    wait_for_schema(shared_supabase, PATH)
+    wait_for_schema(shared_supabase)
 
 
 @pytest.fixture(autouse=True)

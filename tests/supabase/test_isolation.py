@@ -42,7 +42,7 @@ class Interruption(Exception):
 def _table(shared_supabase: LocalSupabase) -> None:
     with psycopg.connect(shared_supabase.db_url, autocommit=True) as connection:
         connection.execute(TABLE)
-    wait_for_schema(shared_supabase, "/t_isolation")
+    wait_for_schema(shared_supabase)
 
 
 @pytest.fixture
