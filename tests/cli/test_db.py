@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.commands import Completed, run
 
@@ -136,6 +137,30 @@ def guarded(tmp_path: Path, postgres_url: str) -> Run:
     run = runner(tmp_path, postgres_url)
     (tmp_path / "main.py").write_text(GUARDED)
     return lambda *arguments, **environment: run(*arguments, **{"RLS": "true", **environment})
+
+
+def test_a_command_reports_what_postgres_said(guarded: Run, postgres_url: str) -> None:
+    """Whoever runs it learns what is wrong with the URL or the role; the password stays unsaid."""
+    missing = postgres_url.rpartition("/")[0] + "/nope"
+    done = guarded("upgrade", DATABASE_URL=missing)
+    assert done.returncode == 2
+    assert done.stderr.endswith('database "nope" does not exist\n')
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE stranger LOGIN PASSWORD 'hidden'")
+        try:
+            host = postgres_url.rpartition("@")[2]
+            done = guarded("upgrade", DATABASE_URL=f"postgresql://stranger:hidden@{host}")
+        finally:
+            connection.execute("DROP ROLE stranger")
+    assert done.returncode == 1
+    assert "permission denied for database" in done.stderr
+    assert "hidden" not in done.stderr
+
+
+def test_a_command_reports_what_sqlite_said(db_on_sqlite: Run) -> None:
+    done = db_on_sqlite("upgrade", DATABASE_URL="sqlite:///.")
+    assert done.returncode == 2
+    assert done.stderr.endswith("sqlite:///.): unable to open database file\n")
 
 
 def test_policies_are_printed_without_a_database(guarded: Run) -> None:

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from amphibase.cli import advise, serve
-from amphibase.errors import AmphibaseError, ConfigurationError, Unavailable
+from amphibase.errors import AmphibaseError, ConfigurationError, Forbidden, Unavailable
 
 
 def lazy_group(module: str, help: str) -> typer.Typer:
@@ -90,6 +90,11 @@ def main() -> None:
             from amphibase.settings import load_settings
 
             detail += f" ({locations(load_settings())})"
+        if isinstance(error, Forbidden | Unavailable):
+            from amphibase.database.reasons import reason_of
+
+            if reason := reason_of(error.__cause__):
+                detail += f": {reason}"
         for line in detail.splitlines():
             console.print(f"[red]error[/red] {escape(line)}", highlight=False)
         sys.exit(2 if isinstance(error, ConfigurationError | Unavailable) else 1)

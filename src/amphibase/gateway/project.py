@@ -24,6 +24,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 import psycopg
 from psycopg import AsyncConnection, sql
 
+from amphibase.database.reasons import reason_of
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.postgres import MINIMUM_MAJOR
 from amphibase.published_secrets import has_published_password
@@ -356,24 +357,17 @@ async def connected(url: str) -> AsyncIterator[AsyncConnection]:
     try:
         connection = await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)
     except psycopg.OperationalError as error:
-        raise Unavailable(f"Cannot connect to the database: {_reason(error)}") from error
+        raise Unavailable(f"Cannot connect to the database: {reason_of(error)}") from error
     async with connection:
         try:
             yield connection
         except psycopg.errors.InsufficientPrivilege as error:
             raise ConfigurationError(
                 f"The user {connection.info.user} may not make a project in the database "
-                f"{connection.info.dbname}: {_reason(error)}; a superuser may"
+                f"{connection.info.dbname}: {reason_of(error)}; a superuser may"
             ) from error
         except psycopg.OperationalError as error:
-            raise Unavailable(f"The database stopped half-way: {_reason(error)}") from error
-
-
-def _reason(error: psycopg.Error) -> str:
-    """What happened, without libpq's questions about it; the last of several tries."""
-    lines = [line.strip("\t -") for line in str(error).splitlines()]
-    messages = [line for line in lines if line and not line.endswith("?")]
-    return error.diag.message_primary or (messages[-1] if messages else type(error).__name__)
+            raise Unavailable(f"The database stopped half-way: {reason_of(error)}") from error
 
 
 def _mark() -> str:
