@@ -18,6 +18,8 @@ from tests.serving import serving
 from typer.testing import CliRunner
 
 from amphibase.cli.app import app
+from amphibase.errors import ConfigurationError
+from amphibase.gateway.listeners import API, listen
 from amphibase.server import local_url
 
 Run = Callable[..., Completed]
@@ -169,7 +171,19 @@ def test_a_port_that_is_taken_is_a_line(run: Run) -> None:
         port = server.getsockname()[1]
         done = run("serve", "--port", str(port))
     assert done.returncode == 2
-    assert done.stderr == f"error PORT: cannot listen on 127.0.0.1:{port}: address already in use\n"
+    assert done.stderr == (
+        f"error PORT: cannot listen on 127.0.0.1:{port}: address already in use; "
+        "name another (--port)\n"
+    )
+
+
+def test_an_address_of_another_machine_is_a_wrong_host(run: Run) -> None:
+    """Another port would not help."""
+    done = run("serve", "--host", "192.0.2.1")
+    assert done.returncode == 2
+    assert done.stderr == "error HOST: this machine has no address 192.0.2.1\n"
+    with pytest.raises(ConfigurationError, match="GATEWAY_HOST: this machine has no address"):
+        listen("192.0.2.1", None, API)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Runs the server of `amphibase serve`."""
 
 import asyncio
+import errno
 import os
 import socket
 
@@ -53,8 +54,12 @@ def _check_free(host: str, port: int) -> None:
     except socket.gaierror:
         raise ConfigurationError(f"HOST: there is no host {host!r}") from None
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigurationError(f"HOST: this machine has no address {host}") from None
         reason = os.strerror(error.errno or 0).lower()
-        raise ConfigurationError(f"PORT: cannot listen on {host}:{port}: {reason}") from None
+        raise ConfigurationError(
+            f"PORT: cannot listen on {host}:{port}: {reason}; name another (--port)"
+        ) from None
 
 
 async def _start_once(db: Amphibase) -> None:

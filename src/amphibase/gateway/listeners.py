@@ -1,5 +1,6 @@
 """The sockets that a gateway listens on."""
 
+import errno
 import os
 import socket
 from typing import NamedTuple
@@ -47,6 +48,10 @@ def listen(host: str, named: int | None, default: DefaultPort) -> socket.socket:
         except socket.gaierror:
             raise ConfigurationError(f"GATEWAY_HOST: there is no host {host!r}") from None
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise ConfigurationError(
+                    f"GATEWAY_HOST: this machine has no address {host}"
+                ) from None
             reason = os.strerror(error.errno or 0).lower()
     raise ConfigurationError(
         f"{default.setting}: cannot listen on {host}:{first}: {reason}; "
