@@ -92,6 +92,8 @@ def test_nothing_is_undone_without_a_yes(db_on_sqlite: Run) -> None:
         (["check", "--app", "main:appp"], "error The module 'main' has no 'appp'"),
         (["check", "--app", "main:Note"], "error main:Note is a "),
         (["check", "--app", "main"], "error 'main' names no application"),
+        (["check", "--app", "main.py:app"], "error 'main.py:app' names no application"),
+        (["check", "--app", ".main:app"], "error '.main:app' names no application"),
         (["revision", "-m", "notes"], "error Say where your models are"),
     ],
 )

@@ -20,7 +20,8 @@ def load_app(path: str) -> FastAPI:
         ConfigurationError: there is no such module or attribute, or it is no FastAPI application.
     """
     module_name, colon, attribute = path.partition(":")
-    if not (module_name and colon and attribute):
+    is_file = module_name.startswith(".") or module_name.endswith(".py")
+    if is_file or not (module_name and colon and attribute):
         raise ConfigurationError(f"{path!r} names no application; write module:app, as in main:app")
     folder = str(Path.cwd())
     if folder not in sys.path:
