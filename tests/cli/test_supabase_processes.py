@@ -214,6 +214,18 @@ def test_in_the_foreground_a_database_that_is_not_there_is_reported_without_its_
     assert "hush" not in failed.stderr
 
 
+def test_what_runs_is_stopped_whatever_is_wrong_in_config_toml(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+    cli.start("--db-port", "0", "--inbox-port", "0")
+    cli.write("config.toml", "[auth]\nenable_signup = 'x'")
+    try:
+        assert cli("status").returncode == 0
+    finally:
+        stopped = cli("stop")
+    assert (stopped.returncode, stopped.stderr) == (0, "✓ Stopped; the data stays\n")
+    assert "enable_signup" in cli("start", "--port", "0").stderr
+
+
 def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
     done = Cli(tmp_path)("stop")
     assert done.returncode == 0

@@ -14,7 +14,7 @@ from amphibase.cli import supabase_project
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import process
 from amphibase.gateway.data_dir import DataDir, RunningGateway
-from amphibase.gateway.settings import GatewaySettings
+from amphibase.gateway.settings import DataDirSettings, GatewaySettings
 from amphibase.settings_loading import load
 
 if TYPE_CHECKING:  # what serves in the foreground would keep it in memory
@@ -114,7 +114,7 @@ def stop(data_dir: DataDirOption = None) -> None:
 
     Example: amphibase supabase stop
     """
-    if not process.stop(DataDir(_settings(data_dir=data_dir).data_dir)):
+    if not process.stop(_folder(data_dir)):
         _warn("The local Supabase is not running")
         return
     _console().print("[green]✓[/green] Stopped; the data stays")
@@ -185,8 +185,13 @@ def _settings(**options: Any) -> GatewaySettings:
     )
 
 
+def _folder(data_dir: Path | None) -> DataDir:
+    named = {} if data_dir is None else {"data_dir": data_dir}
+    return DataDir(load(DataDirSettings, **named).data_dir)
+
+
 def _running(data_dir: Path | None) -> tuple[DataDir, RunningGateway]:
-    folder = DataDir(_settings(data_dir=data_dir).data_dir)
+    folder = _folder(data_dir)
     state = folder.running()
     if state is None:
         _end("The local Supabase is not running; `amphibase supabase start` starts it")

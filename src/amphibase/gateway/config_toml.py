@@ -347,8 +347,8 @@ class ConfigTomlSource(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value is not None}
 
 
-class ProjectSettings(LoadedSettings):
-    """Settings that are read from the environment, `.env`, and `supabase/config.toml`."""
+class EnvironmentSettings(LoadedSettings):
+    """Settings of the gateway that are read from the environment and `.env` alone."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -359,14 +359,6 @@ class ProjectSettings(LoadedSettings):
         populate_by_name=True,
         hide_input_in_errors=True,
     )
-
-    @classmethod
-    def key_of(cls, field: str) -> str | None:
-        names = variables(cls, field)
-        if any(_environment().get(name) for name in names):
-            return None
-        keys = read_config().keys
-        return next((f"{CONFIG}: {keys[name]}" for name in names if name in keys), None)
 
     @classmethod
     def settings_customise_sources(
@@ -383,5 +375,23 @@ class ProjectSettings(LoadedSettings):
             source.config = {**source.config, "populate_by_name": False}
         if isinstance(dotenv_settings, DotEnvSettingsSource):
             dotenv_settings.dotenv_filtering = "only_existing"
-        in_use = sources_in_use(settings_cls, env_settings, dotenv_settings)
-        return init_settings, *in_use, ConfigTomlSource(settings_cls)
+        return init_settings, *sources_in_use(settings_cls, env_settings, dotenv_settings)
+
+
+class ProjectSettings(EnvironmentSettings):
+    """Settings that are read from the environment, `.env`, and `supabase/config.toml`."""
+
+    @classmethod
+    def key_of(cls, field: str) -> str | None:
+        names = variables(cls, field)
+        if any(_environment().get(name) for name in names):
+            return None
+        keys = read_config().keys
+        return next((f"{CONFIG}: {keys[name]}" for name in names if name in keys), None)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        read = super().settings_customise_sources(settings_cls, *sources, **named)
+        return *read, ConfigTomlSource(settings_cls)

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from amphibase.gateway.config_toml import ProjectSettings
+from amphibase.gateway.config_toml import EnvironmentSettings, ProjectSettings
 from amphibase.gateway.keys import ApiKeys, S3Credentials, api_key, s3_credentials
 from amphibase.loopback import is_loopback
 from amphibase.published_secrets import (
@@ -34,7 +34,18 @@ MIN_SECRET_BYTES = 32
 Port = int | None
 
 
-class GatewaySettings(ProjectSettings):
+class DataDirSettings(EnvironmentSettings):
+    """Where the data is, which `supabase/config.toml` does not say.
+
+    So a mistake in that file does not keep a gateway that is running from being stopped.
+    """
+
+    data_dir: Path = Field(
+        Path("./.amphibase"), validation_alias="GATEWAY_DATA_DIR", examples=["./.amphibase"]
+    )
+
+
+class GatewaySettings(DataDirSettings, ProjectSettings):
     """Where the gateway listens, where its data is, and its keys.
 
     Attributes:
@@ -62,9 +73,6 @@ class GatewaySettings(ProjectSettings):
     )
     inbox_port: Port = Field(
         None, ge=0, le=65535, validation_alias="GATEWAY_INBOX_PORT", examples=["54324"]
-    )
-    data_dir: Path = Field(
-        Path("./.amphibase"), validation_alias="GATEWAY_DATA_DIR", examples=["./.amphibase"]
     )
     database_url: SecretStr | None = Field(
         None,
