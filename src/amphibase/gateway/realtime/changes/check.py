@@ -134,7 +134,9 @@ async def _checked_filter(
         case each if each in TEXT_OPERATORS:
             return condition
         case _:
-            expression, is_written_anew = f"SELECT CAST(%s::text AS {sql_type})::text", True
+            # By the type's own output: a cast to text writes `false` for the boolean `f`.
+            expression = f"SELECT format('%%s', CAST(%s::text AS {sql_type}))"
+            is_written_anew = True
     written = await _values(connection, role, expression, operands)
     if not (is_written_anew and column.type in EXACT):
         return condition
