@@ -58,6 +58,22 @@ DDL = """
     INSERT INTO teams VALUES (1, 'Reds'), (2, 'Blues');
     INSERT INTO players VALUES (1, 1, 2), (2, 1, 3), (3, 2, 4);
     CREATE TABLE sizes (a smallint, b integer PRIMARY KEY, c bigint);
+
+    CREATE TABLE people (id int PRIMARY KEY, name text, boss int REFERENCES people);
+    CREATE TABLE friends (
+        one int REFERENCES people, other int REFERENCES people, PRIMARY KEY (one, other)
+    );
+    CREATE TABLE lockers (person int REFERENCES people);
+    CREATE UNIQUE INDEX ON lockers (person);
+    CREATE TABLE desks (person int UNIQUE REFERENCES people);
+    CREATE FUNCTION internal.salary(people) RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION internal.rivals(people) RETURNS SETOF people STABLE LANGUAGE sql
+        AS 'SELECT * FROM public.people';
+    GRANT USAGE ON SCHEMA internal TO anon;
+    INSERT INTO people VALUES (1, 'Ann', NULL), (2, 'Bob', 1);
+    INSERT INTO friends VALUES (1, 2);
+    INSERT INTO lockers VALUES (1);
+    INSERT INTO desks VALUES (1);
 """
 
 
@@ -93,6 +109,12 @@ NO_HOME = {"id": None, "name": None}
         # A junction counts where it is exposed.
         ("/posts?select=title,tags(name)", [{"title": "p", "tags": [{"name": "red"},
                                                                   {"name": "blue"}]}]),
+        # A table's name means its many where it refers to itself, whatever junctions there are.
+        ("/people?select=name,people(name)&id=eq.1",
+         [{"name": "Ann", "people": [{"name": "Bob"}]}]),
+        # A constraint makes a relationship one-to-one, an index alone does not.
+        ("/people?select=lockers(person),desks(person)&id=eq.1",
+         [{"lockers": [{"person": 1}], "desks": {"person": 1}}]),
         # An empty `select` is as if it were missing, but for relations.
         ("/harbours?select=&id=eq.1", [{"id": 1, "name": "Alte Liebe"}]),
         ("/boats?select=name,harbours!home()&id=eq.1", [{"name": "Argo"}]),
@@ -145,6 +167,12 @@ NOT_CALLABLE = "Could not find the function public.{} in the schema cache"
         ("POST /rpc/pick", {"a": "1"}, 300,
          {"code": "PGRST203", "message": "Could not choose the best candidate function between: "
           "public.pick(a => integer), public.pick(a => text)"}),
+        # What leads from a table to itself over a junction leads both ways alike.
+        ("GET /people?select=id,people!friends(id)", None, 400, {"code": "PGRST200"}),
+        # A function outside the search path is not there.
+        ("GET /people?select=salary", None, 400,
+         {"code": "42703", "message": "column people.salary does not exist"}),
+        ("GET /people?select=rivals(id)", None, 400, {"code": "PGRST200"}),
         # A junction that is not exposed is not there.
         ("GET /shelves?select=id,rooms(id)", None, 400, {"code": "PGRST200"}),
         # JSON would have one key twice.

@@ -138,7 +138,7 @@ def test_a_view_that_cannot_be_written_says_so(catalog: Catalog) -> None:
 
 
 def test_functions_of_a_row_are_fields_or_relationships(catalog: Catalog) -> None:
-    assert catalog.computed_fields == {AUTHORS: {"initial": Name("public", "initial")}}
+    assert catalog.computed_fields == {AUTHORS: frozenset({Name("public", "initial")})}
     assert catalog.computed_relationships == {
         AUTHORS: (ComputedRelationship(Name("public", "works"), AUTHORS, BOOKS, False),),
         BOOKS: (ComputedRelationship(Name("public", "writer"), BOOKS, AUTHORS, True),),

@@ -59,7 +59,10 @@ class RequestPreparer:
         self._transaction_settings = transaction_settings
         self._statements = StatementCache(
             Planner(
-                catalog, max_rows=settings.db_max_rows, aggregates=settings.db_aggregates_enabled
+                catalog,
+                max_rows=settings.db_max_rows,
+                aggregates=settings.db_aggregates_enabled,
+                extra_search_path=settings.db_extra_search_path,
             )
         )
         self._negotiated = cached(1000)(partial(_negotiate, catalog, settings))

@@ -17,14 +17,15 @@ def find_relationship(
     """Find the one relationship from the origin that the target and the hint name.
 
     Args:
-        schema: where the target is looked for.
+        schema: where the target is looked for, a computed relationship's function included.
 
     Raises:
         NoRelationship: there is none.
         AmbiguousRelationship: there are several.
     """
     for computed in catalog.computed_relationships.get(origin, ()):
-        if computed.function.name == target:
+        is_exposed = computed.target.schema in catalog.schemas
+        if is_exposed and computed.function == Name(schema, target):
             return computed
     candidates = [
         each
@@ -55,9 +56,11 @@ def _means(each: Relationship, target: str, hint: str | None, catalog: Catalog) 
     by_name = target == each.target.name
     near = [column for column, _ in each.columns]
     far = [column for _, column in each.columns]
-    if each.is_self and each.junction is None:
+    if each.is_self:
         # One foreign key leads both ways here. By convention the table's name means the many, the
-        # column's the one.
+        # column's the one. Over a junction nothing tells the two ways apart.
+        if each.junction is not None:
+            return False
         if each.cardinality == "one-to-many":
             return by_name and (hint is None or far == [hint])
         return hint is None and near == [target]

@@ -1,5 +1,7 @@
 """Plans requests against one catalog."""
 
+from collections.abc import Sequence
+
 from amphibase.gateway.rest.errors.database import DatabaseError
 from amphibase.gateway.rest.errors.schema_cache import NoTable
 from amphibase.gateway.rest.plan.call import plan_call
@@ -18,14 +20,21 @@ class Planner:
     Args:
         max_rows: the most rows of any relation in a response; None for all.
         aggregates: whether requests may use aggregates.
+        extra_search_path: schemas after the request's own, in which computed fields are looked for.
     """
 
     def __init__(
-        self, catalog: Catalog, *, max_rows: int | None = None, aggregates: bool = False
+        self,
+        catalog: Catalog,
+        *,
+        max_rows: int | None = None,
+        aggregates: bool = False,
+        extra_search_path: Sequence[str] = (),
     ) -> None:
         self.catalog = catalog
         self._max_rows = max_rows
         self._aggregates = aggregates
+        self._extra_search_path = extra_search_path
 
     def plan(self, key: PlanKey) -> ActionPlan:
         """Resolve a request.
@@ -35,7 +44,7 @@ class Planner:
         """
         read_planner = ReadPlanner(
             self.catalog,
-            key.target.schema,
+            (key.target.schema, *self._extra_search_path),
             self._max_rows,
             self._aggregates,
             formatted=key.media.shape in _JSON_SHAPES,

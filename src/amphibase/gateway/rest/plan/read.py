@@ -1,7 +1,7 @@
 """Resolves what is read: the tree of relations, with their columns, filters, orders and ranges."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from amphibase.gateway.rest.errors.base import (
     AggregatesNotAllowed,
@@ -46,7 +46,7 @@ class ReadPlanner:
     """Resolves one request's tree.
 
     Args:
-        schema: where embedded relations are looked for.
+        path: the schemas where computed fields are looked for; embedded relations in the first.
         max_rows: the most rows of any relation; None for all.
         aggregates: whether aggregates are allowed.
         formatted: whether the response is JSON, for which domains have their own representation.
@@ -55,13 +55,13 @@ class ReadPlanner:
     def __init__(
         self,
         catalog: Catalog,
-        schema: str,
+        path: Sequence[str],
         max_rows: int | None,
         aggregates: bool,
         formatted: bool,
     ) -> None:
         self._catalog = catalog
-        self._schema = schema
+        self._path = path
         self._max_rows = max_rows
         self._aggregates = aggregates
         self._formatted = formatted
@@ -122,7 +122,7 @@ class ReadPlanner:
         truth = filter.truth.name if filter.truth else None
         if truth in ("null", "not_null"):
             return EmbedPresence(embed, present=(truth == "not_null") != filter.negated)
-        if node.table and name in {*node.table.columns, *self._computed_fields(node.table.name)}:
+        if node.table and self._has(node.table, name):
             return None
         raise UnacceptableFilter(embed.name)
 
@@ -141,13 +141,19 @@ class ReadPlanner:
                 to_json=representations.get((column.type, "json")),
                 from_text=representations.get(("text", column.type)),
             )
-        function = self._computed_fields(table.name).get(field.name)
+        function = self._computed_field(table, field.name)
         if function is None:
             raise undefined_column(self._labels[node], field.name, table.columns)
         return Operand(field.name, function=function, path=field.path)
 
-    def _computed_fields(self, name: Name) -> Mapping[str, Name]:
-        return self._catalog.computed_fields.get(name, {})
+    def _computed_field(self, table: Table, name: str) -> Name | None:
+        functions = self._catalog.computed_fields.get(table.name, ())
+        return next(
+            (each for schema in self._path if (each := Name(schema, name)) in functions), None
+        )
+
+    def _has(self, table: Table, name: str) -> bool:
+        return name in table.columns or self._computed_field(table, name) is not None
 
     def node(self, table: Table | None, source: Name | None, label: str) -> ReadPlan:
         """Make the node of a relation, empty yet; errors name its rows by the label."""
@@ -212,11 +218,10 @@ class ReadPlanner:
         field = item.field
         if field.name != "count" or field.path or item.aggregate or node.table is None:
             return False
-        known = {*node.table.columns, *self._computed_fields(node.table.name)}
-        return field.name not in known
+        return not self._has(node.table, field.name)
 
     def _embed(self, origin: Name, item: SelectRelation, depth: int) -> Embed:
-        relationship = find_relationship(self._catalog, self._schema, origin, item.name, item.hint)
+        relationship = find_relationship(self._catalog, self._path[0], origin, item.name, item.hint)
         target = relationship.target
         table = self._catalog.tables.get(target)
         node = self.node(table, target, f"{target.name}_{depth}")

@@ -192,7 +192,8 @@ class Catalog:
         schemas: the exposed ones, the first is the default; of the others only what relationships
             need is here.
         relationships: by source table.
-        computed_fields: by table: functions of one row of it that give one scalar.
+        computed_fields: by table: functions of one row of it that give one scalar; a request sees
+            those in its search path.
         functions: by name: all overloads.
         representations: casts of domains that say how their values look outside, by the types they
             lead from and to: (domain, "json"), ("json", domain) and ("text", domain) → function.
@@ -207,7 +208,7 @@ class Catalog:
     tables: Mapping[Name, Table]
     relationships: Mapping[Name, tuple[Relationship, ...]]
     computed_relationships: Mapping[Name, tuple[ComputedRelationship, ...]]
-    computed_fields: Mapping[Name, Mapping[str, Name]]
+    computed_fields: Mapping[Name, frozenset[Name]]
     functions: Mapping[Name, tuple[Routine, ...]]
     media_handlers: tuple[MediaHandler, ...]
     representations: Mapping[tuple[str, str], Name]

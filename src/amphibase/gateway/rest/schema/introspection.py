@@ -327,10 +327,10 @@ def _function(row: Any) -> Routine:
 
 def _computed(
     rows: Iterable[Any],
-) -> tuple[dict[Name, tuple[ComputedRelationship, ...]], dict[Name, dict[str, Name]]]:
+) -> tuple[dict[Name, tuple[ComputedRelationship, ...]], dict[Name, frozenset[Name]]]:
     """Functions of a row: those that lead to rows, and those that give a value."""
     relationships: dict[Name, list[ComputedRelationship]] = defaultdict(list)
-    fields: dict[Name, dict[str, Name]] = defaultdict(dict)
+    fields: dict[Name, set[Name]] = defaultdict(set)
     for row in rows:
         source, function = Name(row.source_schema, row.source_name), Name(row.schema, row.name)
         if row.target_name:
@@ -339,8 +339,11 @@ def _computed(
                 ComputedRelationship(function, source, target, to_one=row.to_one)
             )
         elif not row.returns_set:
-            fields[source][row.name] = function
-    return {name: tuple(each) for name, each in relationships.items()}, dict(fields)
+            fields[source].add(function)
+    return (
+        {name: tuple(each) for name, each in relationships.items()},
+        {name: frozenset(each) for name, each in fields.items()},
+    )
 
 
 def _role_settings(rows: Iterable[Any]) -> dict[str, dict[str, str]]:

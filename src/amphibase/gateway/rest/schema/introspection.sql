@@ -96,24 +96,21 @@ WHERE a.attnum > 0
 ORDER BY a.attrelid, a.attnum
 
 -- name: keys
+-- Constraints alone, as upstream: a unique index without one says nothing of relationships.
 SELECT
     n.nspname::text AS schema,
     c.relname::text AS name,
-    i.indisprimary AS is_primary,
+    u.contype = 'p' AS is_primary,
     ARRAY(
         SELECT a.attname::text
-        FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY AS k (number, place)
+        FROM pg_catalog.unnest(u.conkey) WITH ORDINALITY AS k (number, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
-        WHERE k.place <= i.indnkeyatts
         ORDER BY k.place
     ) AS columns
-FROM pg_catalog.pg_index i
-JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+FROM pg_catalog.pg_constraint u
+JOIN pg_catalog.pg_class c ON c.oid = u.conrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE i.indisunique
-    AND i.indpred IS NULL
-    AND i.indexprs IS NULL
-    AND i.indisvalid
+WHERE u.contype IN ('p', 'u')
     AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
 
 -- name: foreign_keys

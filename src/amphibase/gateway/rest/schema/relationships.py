@@ -65,7 +65,7 @@ def relate(
 
 def _with_uniqueness(key: ForeignKey, keys: Keys) -> ForeignKey:
     columns = {source for source, _ in key.columns}
-    unique = any(each and set(each) <= columns for each in keys.get(key.source, ()))
+    unique = any(each and set(each) == columns for each in keys.get(key.source, ()))
     return ForeignKey(key.constraint, key.source, key.target, key.columns, unique)
 
 
