@@ -248,11 +248,25 @@ class Sessions:
         """End one session of a user, or all, or all but one; return whether any was ended."""
         return await end_sessions(connection, self._sessions, user_id, session_id, keep=keep)
 
+    def has_expired(self, session: Row[Any]) -> bool:
+        """Return whether a session is too old, or was not used for too long."""
+        now = utc_now()
+        last_used = session.refreshed_at or session.created_at
+        return self._is_over(session, now) or last_used < now - self._lifetime
+
+    def _oldest(self, now: datetime) -> datetime | None:
+        return now - self._timebox if self._timebox is not None else None
+
+    def _is_over(self, session: Row[Any], now: datetime) -> bool:
+        oldest = self._oldest(now)
+        is_older = oldest is not None and session.created_at < oldest
+        return is_older or (session.not_after or now) < now
+
     async def _validity_rejection(
         self, connection: AsyncConnection, session: Row[Any], used: Row[Any], now: datetime
     ) -> RefreshRejection | None:
-        oldest = now - self._timebox if self._timebox is not None else None
-        if (session.not_after or now) < now or (oldest and session.created_at < oldest):
+        oldest = self._oldest(now)
+        if self._is_over(session, now):
             return RefreshRejection.EXPIRED
         if used.created_at < now - self._lifetime:
             return RefreshRejection.INACTIVE

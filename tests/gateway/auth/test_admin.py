@@ -318,6 +318,21 @@ async def test_a_role_of_ones_own_administers_where_it_is_named(serve: ServeAuth
     assert rejection(await api.get("/admin/users", token=SERVICE)) == (403, "not_admin")
 
 
+async def test_a_user_administers_for_as_long_as_their_session(serve: ServeAuth) -> None:
+    api = await serve(sessions_timebox="1h")
+    user = await api.create(role="service_role")
+    tokens = [(await api.sign_in()).json()["access_token"] for _ in range(2)]
+    assert (await api.get("/admin/users", token=tokens[0])).status_code == 200
+    await api.post("/logout?scope=local", token=tokens[0])
+    ended = await api.get("/admin/users", token=tokens[0])
+    assert rejection(ended) == (403, "session_not_found")
+    api.rows("UPDATE auth.sessions SET created_at = now() - interval '2 hours'")
+    too_old = await api.get("/admin/users", token=tokens[1])
+    assert rejection(too_old) == (403, "session_expired")
+    await api.ban(user["id"])
+    assert rejection(await api.get("/admin/users", token=tokens[1])) == (403, "user_banned")
+
+
 async def test_an_id_that_someone_has_cannot_be_given_again(api: Api) -> None:
     user = await api.create()
     body = {"email": "new@example.com", "id": user["id"]}

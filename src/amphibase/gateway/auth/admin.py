@@ -57,7 +57,7 @@ class FactorBody(Body):
 
 async def create(core: Core, request: Request) -> Response:
     """Respond to `POST /admin/users`: a new user; without a password, none signs in."""
-    role = require_admin(core, request)
+    role = await require_admin(core, request)
     body = await read(request, AdminUserBody)
     email = email_of(body.email) if body.email else None
     phone = phone_of(body.phone) if body.phone else None
@@ -112,7 +112,7 @@ async def create(core: Core, request: Request) -> Response:
 
 async def list_users(core: Core, request: Request) -> Response:
     """Respond to `GET /admin/users?page=&per_page=&filter=&sort=`; headers have their number."""
-    require_admin(core, request)
+    await require_admin(core, request)
     page = read_page(request)
     descending = _is_descending(request)
     async with core.database.read() as connection:
@@ -127,7 +127,7 @@ async def list_users(core: Core, request: Request) -> Response:
 
 async def get(core: Core, request: Request) -> Response:
     """Respond to `GET /admin/users/{id}`."""
-    require_admin(core, request)
+    await require_admin(core, request)
     async with core.database.read() as connection:
         user = await core.users.get(connection, _user_id(request))
     return respond(user_json(user))
@@ -135,7 +135,7 @@ async def get(core: Core, request: Request) -> Response:
 
 async def update(core: Core, request: Request) -> Response:
     """Respond to `PUT /admin/users/{id}`: change what is sent, but `password_hash` and `aud`."""
-    role = require_admin(core, request)
+    role = await require_admin(core, request)
     id = _user_id(request)
     body = await read(request, AdminUserBody)
     email = email_of(body.email) if body.email else None
@@ -201,7 +201,7 @@ async def _update_identities(
 
 async def delete(core: Core, request: Request) -> Response:
     """Respond to `DELETE /admin/users/{id}`: for good, or softly, so that only the id stays."""
-    role = require_admin(core, request)
+    role = await require_admin(core, request)
     id = _user_id(request)
     body = await read(request, DeleteUserBody, required=False)
     async with core.database.write() as connection:
@@ -219,7 +219,7 @@ async def delete(core: Core, request: Request) -> Response:
 
 async def list_factors(core: Core, request: Request) -> Response:
     """Respond to `GET /admin/users/{id}/factors`."""
-    require_admin(core, request)
+    await require_admin(core, request)
     async with core.database.read() as connection:
         user = await core.users.get(connection, _user_id(request))
     return respond([factor_json(factor) for factor in user.factors])
@@ -227,7 +227,7 @@ async def list_factors(core: Core, request: Request) -> Response:
 
 async def update_factor(core: Core, request: Request) -> Response:
     """Respond to `PUT /admin/users/{id}/factors/{factor_id}`: gives it another name."""
-    require_admin(core, request)
+    await require_admin(core, request)
     body = await read(request, FactorBody)
     async with core.database.write() as connection:
         user = await core.users.get(connection, _user_id(request), lock=True)
@@ -243,7 +243,7 @@ async def update_factor(core: Core, request: Request) -> Response:
 
 async def delete_factor(core: Core, request: Request) -> Response:
     """Respond to `DELETE /admin/users/{id}/factors/{factor_id}`."""
-    require_admin(core, request)
+    await require_admin(core, request)
     async with core.database.write() as connection:
         user = await core.users.get(connection, _user_id(request), lock=True)
         factor_id = uuid_of(request.path_params["factor_id"], "factor_id")

@@ -24,7 +24,7 @@ SCOPES: Mapping[str, tuple[str, ...]] = {
 
 async def list_entries(core: Core, request: Request) -> Response:
     """Respond to `GET /admin/audit?page=&per_page=&query=`: the newest entries first."""
-    require_admin(core, request)
+    await require_admin(core, request)
     page = read_page(request)
     query = request.query_params.get("query", "")
     scope, separator, text = query.partition(":")

@@ -39,7 +39,7 @@ class GenerateLinkBody(Body):
 
 async def invite(core: Core, request: Request) -> Response:
     """Respond to `POST /invite`: adds a user who has yet to accept, and sends the email."""
-    role = require_admin(core, request)
+    role = await require_admin(core, request)
     body = await read(request, InviteBody)
     email = email_of(body.email)
     await core.email_quota.take()
@@ -56,7 +56,7 @@ async def invite(core: Core, request: Request) -> Response:
 async def generate_link(core: Core, request: Request) -> Response:
     """Respond to `POST /admin/generate_link`: the user, with the link and the code that an email
     would hold; none is sent."""
-    role = require_admin(core, request)
+    role = await require_admin(core, request)
     body = await read(request, GenerateLinkBody)
     email = email_of(body.email)
     redirect_to = core.redirects.of(request, body.redirect_to)

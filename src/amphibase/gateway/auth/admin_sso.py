@@ -33,7 +33,7 @@ _DELETE = text("DELETE FROM auth.sso_providers WHERE id = :id")
 
 async def list_providers(core: Core, request: Request) -> Response:
     """Respond to `GET /admin/sso/providers`."""
-    require_admin(core, request)
+    await require_admin(core, request)
     async with core.database.read() as connection:
         providers = await _select(connection)
     items = [_provider_json(provider) for provider in providers]
@@ -44,14 +44,14 @@ async def list_providers(core: Core, request: Request) -> Response:
 
 async def get_provider(core: Core, request: Request) -> Response:
     """Respond to `GET /admin/sso/providers/{id}`."""
-    require_admin(core, request)
+    await require_admin(core, request)
     async with core.database.read() as connection:
         return respond(_provider_json(await _find(connection, request)))
 
 
 async def delete_provider(core: Core, request: Request) -> Response:
     """Respond to `DELETE /admin/sso/providers/{id}`: with what was deleted."""
-    require_admin(core, request)
+    await require_admin(core, request)
     async with core.database.write() as connection:
         provider = await _find(connection, request)
         await connection.execute(_DELETE, {"id": provider.id})
@@ -60,7 +60,7 @@ async def delete_provider(core: Core, request: Request) -> Response:
 
 async def reject_change(core: Core, request: Request) -> Response:
     """Respond to `POST /admin/sso/providers` and `PUT /admin/sso/providers/{id}`."""
-    require_admin(core, request)
+    await require_admin(core, request)
     raise AuthError(codes.SAML_DISABLED)
 
 

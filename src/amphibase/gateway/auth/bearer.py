@@ -95,13 +95,20 @@ def is_admin(core: Core, claims: Claims) -> bool:
     return claims.get("role") in core.settings.jwt_admin_roles
 
 
-def require_admin(core: Core, request: Request) -> str:
+async def require_admin(core: Core, request: Request) -> str:
     """Return the role of the project's administration, whose token the request has to bring.
 
+    The token of a user with such a role is good for as long as their session.
+
     Raises:
-        AuthError: it brings another one, or none.
+        AuthError: it brings another one, or none; or the session has ended, or the user is banned.
     """
     claims = claims_of(core, request)
+    if _session_id(claims) is not None:
+        async with core.database.read() as connection:
+            session = (await signed_in(core, connection, request)).session
+        if session is None or core.sessions.has_expired(session):
+            raise AuthError(codes.ADMIN_SESSION_EXPIRED)
     if not is_admin(core, claims):
         raise AuthError(codes.NOT_ADMIN)
     return str(claims["role"])
@@ -116,10 +123,10 @@ async def signed_in(
         lock: keep the user's row until the transaction ends.
     """
     claims = claims_of(core, request)
-    user_id = _uuid(claims, "sub")
+    user_id = _user_id(claims)
     if user_id is None:
         raise AuthError(codes.BAD_JWT, "invalid claim: missing sub claim")
-    session_id = _uuid(claims, "session_id")
+    session_id = _session_id(claims)
     user = await core.users.find(connection, user_id, lock=lock)
     if user is None:
         raise AuthError(codes.TOKEN_USER_NOT_FOUND)
@@ -138,11 +145,21 @@ async def signed_in(
     return BearerUser(user, session, claims)
 
 
-def _uuid(claims: Claims, name: str) -> UUID | None:
+def _user_id(claims: Claims) -> UUID | None:
+    return _uuid(claims, "sub", 400)
+
+
+def _session_id(claims: Claims) -> UUID | None:
+    id = _uuid(claims, "session_id", 403)
+    return None if id == UUID(int=0) else id
+
+
+def _uuid(claims: Claims, name: str, status: int) -> UUID | None:
     value = claims.get(name)
     if not value:
         return None
     try:
         return UUID(value)
     except (ValueError, TypeError, AttributeError):
-        raise AuthError(codes.BAD_JWT, f"invalid claim: {name} claim must be a UUID") from None
+        message = f"invalid claim: {name} claim must be a UUID"
+        raise AuthError(codes.BAD_JWT, message, status=status) from None

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from amphibase.certificates import https_context
 from amphibase.gateway.auth import error_codes as codes
-from amphibase.gateway.auth.bearer import claims_of, is_admin
+from amphibase.gateway.auth.bearer import require_admin
 from amphibase.gateway.auth.bodies import Body, read
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError
@@ -43,7 +43,7 @@ async def check_captcha(core: Core, request: Request) -> None:
     Raises:
         AuthError: it is missing or not good, or the service does not say.
     """
-    if _is_administration(core, request):
+    if await _is_administration(core, request):
         return
     grant_type = request.query_params.get("grant_type")
     if request.url.path.endswith("/token") and grant_type != "password":
@@ -58,11 +58,12 @@ async def check_captcha(core: Core, request: Request) -> None:
         raise _disallowed(", ".join(map(str, errors)) if isinstance(errors, list) else "")
 
 
-def _is_administration(core: Core, request: Request) -> bool:
+async def _is_administration(core: Core, request: Request) -> bool:
     try:
-        return is_admin(core, claims_of(core, request))
+        await require_admin(core, request)
     except AuthError:
         return False
+    return True
 
 
 async def _verify(core: Core, token: str, address: str | None) -> dict[str, Any]:

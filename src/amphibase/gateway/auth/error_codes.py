@@ -65,6 +65,7 @@ TOKEN_USER_NOT_FOUND = ErrorCode(403, "user_not_found", "User from sub claim in 
 SESSION_NOT_FOUND = ErrorCode(
     403, "session_not_found", "Session from session_id claim in JWT does not exist"
 )
+ADMIN_SESSION_EXPIRED = ErrorCode(403, "session_expired", "Session is no longer valid")
 USER_BANNED = ErrorCode(403, "user_banned", "User is banned")
 INSUFFICIENT_AAL = ErrorCode(403, "insufficient_aal", "AAL2 session is required")
 
