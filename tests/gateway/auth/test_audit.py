@@ -104,6 +104,7 @@ async def test_the_flows_of_an_email_are_recorded(confirming: Api) -> None:
         "user_recovery_requested",
         "login",
     ]
+    assert entries(confirming)[2]["traits"] == {"provider": "email"}
 
 
 async def test_what_a_user_does_is_recorded(api: Api) -> None:
@@ -122,7 +123,7 @@ async def test_what_a_user_does_is_recorded(api: Api) -> None:
             ("token_revoked", "token"),
             ("user_updated_password", "user"),
             ("user_modified", "user"),
-            ("user_reauthenticate_requested", ""),
+            ("user_reauthenticate_requested", "user"),
             ("logout", "account"),
         ]
     )
@@ -163,7 +164,25 @@ async def test_what_an_administrator_does_is_recorded_as_theirs(api: Api) -> Non
         "user_id": user["id"],
         "user_email": EMAIL,
         "user_phone": "",
+        "provider": "email",
     }
+
+
+async def test_what_an_administrator_does_to_a_factor_is_recorded(api: Api) -> None:
+    signed_in = await api.sign_up()
+    factor = await enrolled(api, signed_in["access_token"])
+    api.rows("DELETE FROM auth.audit_log_entries")
+    path = f"/admin/users/{signed_in['user']['id']}/factors/{factor['id']}"
+    await api.put(path, {"friendly_name": "watch"}, token=SERVICE)
+    await api.delete(path, token=SERVICE)
+    traits = {"user_id": signed_in["user"]["id"], "factor_id": factor["id"]}
+    recorded = [
+        (entry["action"], entry["actor_username"], entry["traits"]) for entry in entries(api)
+    ]
+    assert recorded == [
+        ("factor_updated", "service_role", {**traits, "factor_type": "totp"}),
+        ("factor_deleted", EMAIL, traits),
+    ]
 
 
 async def test_nothing_is_recorded_where_that_is_disabled(serve: ServeAuth) -> None:

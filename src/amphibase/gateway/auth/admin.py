@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from amphibase.accounts.passwords import check_hash
 from amphibase.accounts.users import merged
-from amphibase.gateway.auth.audit import AuditAction, user_traits
+from amphibase.gateway.auth.audit import AuditAction, factor_traits, user_traits
 from amphibase.gateway.auth.bearer import require_admin
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_of
-from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.errors import database_errors, invalid
 from amphibase.gateway.auth.pages import page_headers, read_page
@@ -52,7 +52,8 @@ class DeleteUserBody(Body):
 
 
 class FactorBody(Body):
-    friendly_name: str | None = None
+    friendly_name: str = ""
+    phone: str = ""
 
 
 async def create(core: Core, request: Request) -> Response:
@@ -104,9 +105,8 @@ async def create(core: Core, request: Request) -> Response:
         # Read again, as triggers of the project may have changed it; factors come later.
         row = await core.engine.users.get(connection, id)
         user = AuthUser(row, identities, factors=())
-        await core.audit.record_admin(
-            connection, role, AuditAction.SIGNED_UP, user_traits(user.row)
-        )
+        traits = {**user_traits(user.row), "provider": providers[0]}
+        await core.audit.record_admin(connection, role, AuditAction.SIGNED_UP, traits)
     return respond(user_json(user))
 
 
@@ -226,18 +226,21 @@ async def list_factors(core: Core, request: Request) -> Response:
 
 
 async def update_factor(core: Core, request: Request) -> Response:
-    """Respond to `PUT /admin/users/{id}/factors/{factor_id}`: gives it another name."""
-    await require_admin(core, request)
+    """Respond to `PUT /admin/users/{id}/factors/{factor_id}`: gives it another name or number."""
+    role = await require_admin(core, request)
     body = await read(request, FactorBody)
     async with core.database.write() as connection:
         user = await core.users.get(connection, _user_id(request), lock=True)
         factor_id = uuid_of(request.path_params["factor_id"], "factor_id")
         factor = await core.factors.get(connection, user.id, factor_id)
-        if body.friendly_name is not None:
+        if body.friendly_name:
             await core.factors.change(connection, factor.id, friendly_name=body.friendly_name)
+        if body.phone and factor.factor_type == "phone":
+            phone = phone_of(body.phone)
+            await core.factors.change(connection, factor.id, phone=phone)
         factor = await core.factors.get(connection, user.id, factor_id)
-        traits = {"user_id": str(user.id), "factor_id": str(factor.id)}
-        await core.audit.record(connection, user.row, AuditAction.FACTOR_UPDATED, traits=traits)
+        traits = {**factor_traits(factor), "factor_type": factor.factor_type}
+        await core.audit.record_admin(connection, role, AuditAction.FACTOR_UPDATED, traits)
     return respond(factor_json(factor))
 
 
@@ -249,8 +252,13 @@ async def delete_factor(core: Core, request: Request) -> Response:
         factor_id = uuid_of(request.path_params["factor_id"], "factor_id")
         factor = await core.factors.get(connection, user.id, factor_id)
         await core.factors.remove(connection, factor)
-        traits = {"user_id": str(user.id), "factor_id": str(factor.id)}
-        await core.audit.record(connection, user.row, AuditAction.FACTOR_DELETED, traits=traits)
+        await core.audit.record(
+            connection,
+            user.row,
+            AuditAction.FACTOR_DELETED,
+            traits=factor_traits(factor),
+            ip=address_of(request),
+        )
     return respond(factor_json(factor))
 
 

@@ -23,6 +23,10 @@ MAX_SWEPT = 10_000
 Traits = Mapping[str, Any]
 
 
+BY_EMAIL: Traits = {"provider": "email"}
+BY_PHONE: Traits = {"provider": "phone"}
+
+
 class AuditAction(StrEnum):
     """What was done; the words of Supabase Auth."""
 
@@ -46,6 +50,7 @@ class AuditAction(StrEnum):
     VERIFICATION_ATTEMPTED = "verification_attempted"
     FACTOR_DELETED = "factor_deleted"
     FACTOR_UPDATED = "factor_updated"
+    IDENTITY_LINKED = "identity_linked"
     IDENTITY_UNLINKED = "identity_unlinked"
 
 
@@ -58,14 +63,12 @@ LOG_TYPES: Mapping[AuditAction, str] = {
     AuditAction.DELETED: "team",
     AuditAction.TOKEN_REVOKED: "token",
     AuditAction.TOKEN_REFRESHED: "token",
-    AuditAction.REAUTHENTICATE_REQUESTED: "",
     AuditAction.FACTOR_IN_PROGRESS: "factor",
     AuditAction.FACTOR_UNENROLLED: "factor",
     AuditAction.CHALLENGE_CREATED: "factor",
     AuditAction.VERIFICATION_ATTEMPTED: "factor",
     AuditAction.FACTOR_DELETED: "factor",
     AuditAction.FACTOR_UPDATED: "factor",
-    AuditAction.IDENTITY_UNLINKED: "",
 }
 """The kind of each action that is not `user`."""
 
@@ -99,7 +102,8 @@ class AuditLog:
 
         Args:
             traits: what else belongs to them.
-            ip: the client's address, which Supabase Auth records with second factors alone.
+            ip: the client's address, which Supabase Auth records with second factors and the
+                linking of identities alone.
         """
         name = (user.raw_user_meta_data or {}).get("full_name")
         actor = {
@@ -195,4 +199,18 @@ def user_traits(user: Row[Any]) -> Traits:
         "user_id": str(user.id),
         "user_email": user.email or "",
         "user_phone": user.phone or "",
+    }
+
+
+def factor_traits(factor: Row[Any]) -> Traits:
+    """Return the traits of what the administration does to a second factor."""
+    return {"user_id": str(factor.user_id), "factor_id": str(factor.id)}
+
+
+def identity_traits(identity: Row[Any]) -> Traits:
+    """Return the traits of an action on an identity."""
+    return {
+        "identity_id": str(identity.id),
+        "provider": identity.provider,
+        "provider_id": identity.provider_id,
     }

@@ -84,7 +84,7 @@ async def enroll(core: Core, request: Request) -> Response:
             connection,
             user.row,
             AuditAction.FACTOR_IN_PROGRESS,
-            traits={"factor_id": str(id), "factor_type": body.factor_type},
+            traits={"factor_id": str(id), **({"factor_type": "phone"} if phone else {})},
             ip=address_of(request),
         )
     added = {"id": str(id), "type": body.factor_type, "friendly_name": body.friendly_name}

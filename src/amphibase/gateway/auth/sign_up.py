@@ -18,7 +18,7 @@ from amphibase.backend import Claims
 from amphibase.errors import EmailAlreadyRegistered
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
-from amphibase.gateway.auth.audit import AuditAction
+from amphibase.gateway.auth.audit import BY_EMAIL, BY_PHONE, AuditAction
 from amphibase.gateway.auth.bearer import audience_of
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core, address_of
@@ -30,9 +30,6 @@ from amphibase.gateway.auth.serializers import timestamp
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
-
-BY_EMAIL = {"provider": "email"}
-BY_PHONE = {"provider": "phone", "channel": "sms"}
 
 
 class SignUpBody(PkceBody):
@@ -194,8 +191,9 @@ async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Respons
             await core.users.change(connection, user.id, encrypted_password="")
         if core.settings.sms_autoconfirm:
             await prove_phone(core.engine, connection, user.row)
-            actions = (AuditAction.SIGNED_UP, AuditAction.LOGIN)
-            await core.audit.record(connection, user.row, *actions, traits=BY_PHONE)
+            traits = {**BY_PHONE, "channel": body.channel or "sms"}
+            await core.audit.record(connection, user.row, AuditAction.SIGNED_UP, traits=traits)
+            await core.audit.record(connection, user.row, AuditAction.LOGIN, traits=BY_PHONE)
             session = await core.open_session(connection, user.id, request, "password")
             return respond_uncached(session)
         action = AuditAction.CONFIRMATION_REQUESTED

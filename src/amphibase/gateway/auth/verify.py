@@ -16,7 +16,7 @@ from amphibase.accounts.user_states import is_unproven_sign_up
 from amphibase.errors import AmphibaseError
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
-from amphibase.gateway.auth.audit import AuditAction
+from amphibase.gateway.auth.audit import BY_EMAIL, BY_PHONE, AuditAction
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.email_change import accept_email_change
@@ -156,11 +156,11 @@ async def _verify_phone(core: Core, request: Request, body: VerifyBody) -> Respo
             with database_errors("updating"):
                 if kind == "phone_change_token":
                     await change_phone(core.engine, connection, user.row, phone)
-                    action = AuditAction.MODIFIED
+                    action, traits = AuditAction.MODIFIED, None
                 else:
                     await prove_phone(core.engine, connection, user.row)
-                    action = AuditAction.SIGNED_UP
-            await core.audit.record(connection, user.row, action)
+                    action, traits = AuditAction.SIGNED_UP, BY_PHONE
+            await core.audit.record(connection, user.row, action, traits=traits)
             session = await core.open_session(connection, user.id, request, "otp")
     return respond_uncached(session)
 
@@ -228,7 +228,7 @@ async def _sign_up_verified(
 ) -> Verified:
     user = await core.users.get(connection, proven.user.id)
     _check_ban(user)
-    await core.audit.record(connection, user.row, AuditAction.SIGNED_UP)
+    await core.audit.record(connection, user.row, AuditAction.SIGNED_UP, traits=BY_EMAIL)
     challenge = None
     if has_flow:
         sign_up = proven.sign_up
@@ -251,8 +251,10 @@ async def _accept(
                 await core.audit.record(connection, user.row, AuditAction.MODIFIED)
             return Verified(user, is_done, challenge=challenge)
         await core.engine.prove_email(connection, user.row)
-    action = AuditAction.LOGIN if user.is_confirmed else AuditAction.SIGNED_UP
-    await core.audit.record(connection, user.row, action)
+    if user.is_confirmed:
+        await core.audit.record(connection, user.row, AuditAction.LOGIN)
+    else:
+        await core.audit.record(connection, user.row, AuditAction.SIGNED_UP, traits=BY_EMAIL)
     return Verified(user, challenge=challenge)
 
 
