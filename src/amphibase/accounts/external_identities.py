@@ -63,6 +63,20 @@ class ExternalIdentity:
             raise ValueError("has a NUL character, or half of a surrogate pair, in its text")
 
 
+@dataclass(frozen=True, slots=True)
+class ExternalSignIn:
+    """Whom an account at a third party signs in.
+
+    Args:
+        user: the row.
+        linked: the identity that the sign-in has added to a user who had the address; None where
+            the user had it.
+    """
+
+    user: Row[Any]
+    linked: Row[Any] | None = None
+
+
 class ExternalIdentities:
     """Signs users in by accounts at third parties; every method runs in the caller's
     transaction.
@@ -106,7 +120,7 @@ class ExternalIdentities:
 
     async def sign_in(
         self, connection: AsyncConnection, identity: ExternalIdentity
-    ) -> Row[Any] | None:
+    ) -> ExternalSignIn | None:
         """Return the user of an account at a third party, locked; None where it is a new one.
 
         One that is new and whose address is verified is linked to the user of the address. What was
@@ -127,12 +141,12 @@ class ExternalIdentities:
             if self._copies_data:
                 metadata = merged(owner.raw_user_meta_data, identity.data)
                 await self._users.change(connection, owner.id, raw_user_meta_data=metadata)
-            return await self._users.get(connection, owner.id)
+            return ExternalSignIn(await self._users.get(connection, owner.id))
         if not self._links_unproven and _is_unproven(owner):
             raise IdentityNotLinked
         await self._engine.prove_email(connection, owner)
-        await self._add(connection, owner.id, identity)
-        return await self._users.get(connection, owner.id)
+        linked = await self._add(connection, owner.id, identity)
+        return ExternalSignIn(await self._users.get(connection, owner.id), linked)
 
     async def add_user(
         self,
@@ -197,8 +211,8 @@ class ExternalIdentities:
 
     async def link(
         self, connection: AsyncConnection, user_id: UUID, identity: ExternalIdentity
-    ) -> None:
-        """Link an account at a third party to a user who is signed in.
+    ) -> Row[Any]:
+        """Link an account at a third party to a user who is signed in; return its row.
 
         A user without an address gets that of the account, and is not anonymous after that.
 
@@ -229,7 +243,7 @@ class ExternalIdentities:
                 email_confirmed_at=utc_now(),
                 is_anonymous=False,
             )
-        await self._add(connection, user.id, identity)
+        return await self._add(connection, user.id, identity)
 
     async def _find(
         self, connection: AsyncConnection, identity: ExternalIdentity, *, lock: bool = False
@@ -272,10 +286,11 @@ class ExternalIdentities:
 
     async def _add(
         self, connection: AsyncConnection, user_id: UUID, identity: ExternalIdentity
-    ) -> None:
+    ) -> Row[Any]:
         now = utc_now()
-        await connection.execute(
-            insert(self._table).values(
+        added = await connection.execute(
+            insert(self._table)
+            .values(
                 id=uuid7(),
                 provider=identity.provider,
                 provider_id=identity.subject,
@@ -285,8 +300,11 @@ class ExternalIdentities:
                 created_at=now,
                 updated_at=now,
             )
+            .returning(self._table)
         )
+        row: Row[Any] = added.one()
         await self._users.sync_providers(connection, user_id)
+        return row
 
     async def _refresh(
         self, connection: AsyncConnection, row: Row[Any], identity: ExternalIdentity

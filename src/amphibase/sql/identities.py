@@ -205,8 +205,10 @@ class SqlIdentities:
             now_joins = _joins(await self._external.owner(connection, identity, lock=True))
             if now_joins and not joins:
                 raise Contention  # the account was deleted since; a new one has to be decided on
-            user = await self._external.sign_in(connection, identity)
-            if user is None:
+            signed_in = await self._external.sign_in(connection, identity)
+            if signed_in is not None:
+                user = signed_in.user
+            else:
                 user = await self._external.add_user(
                     connection, identity, id=uuid7(), accepts_unverified=False
                 )

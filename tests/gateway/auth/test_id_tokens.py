@@ -28,6 +28,29 @@ async def test_an_id_token_of_the_application_signs_in(
     assert session.json()["user"]["email"] == "ann@example.com"
 
 
+async def test_an_id_token_is_linked_to_the_user_who_is_signed_in(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party), external_anonymous_users_enabled=True)
+    anonymous = (await api.post("/signup", {})).json()
+    body = {"provider": "keycloak", "id_token": third_party.id_token(), "link_identity": True}
+    nobody = await api.post("/token?grant_type=id_token", body)
+    assert (nobody.status_code, nobody.json()) == (
+        400,
+        {
+            "error": "invalid request",
+            "error_description": "Linking requires a valid user access token in Authorization",
+        },
+    )
+    token = anonymous["access_token"]
+    linked = await api.post("/token?grant_type=id_token", body, token=token)
+    user = linked.json()["user"]
+    assert (user["id"], user["is_anonymous"]) == (anonymous["user"]["id"], False)
+    assert [each["provider"] for each in user["identities"]] == ["keycloak"]
+    again = await api.post("/token?grant_type=id_token", body, token=token)
+    assert (again.status_code, again.json()["code"]) == (422, "identity_already_exists")
+
+
 @pytest.mark.parametrize(
     ("algorithm", "name"),
     [("RS256", "sha256"), ("PS384", "sha384"), ("ES512", "sha512"), ("EdDSA", "sha512")],
@@ -71,8 +94,8 @@ def forged(third_party: ThirdParty, how: str) -> str:
 @pytest.mark.parametrize(
     ("change", "description"),
     [
-        ({"aud": "another"}, "Unacceptable audience in id_token"),
-        ({"aud": [CLIENT, "another"]}, "Unacceptable audience in id_token"),
+        ({"aud": "another"}, "Unacceptable audience in id_token: [another]"),
+        ({"aud": [CLIENT, "another"]}, f"Unacceptable audience in id_token: [{CLIENT} another]"),
         ({"iss": "https://evil.example"}, "Bad ID token"),
         ({"exp": 1}, "Bad ID token"),
         ({"at_hash": "another"}, "Bad ID token"),

@@ -313,6 +313,16 @@ async def test_identities_are_linked_and_unlinked(
     assert unlinked.status_code == 200
     user = (await api.get("/user", token=bob["access_token"])).json()
     assert user["app_metadata"]["providers"] == ["email"]
+    recorded = api.rows(
+        "SELECT payload ->> 'action', payload ->> 'log_type',"
+        " payload -> 'traits' ->> 'identity_id', ip_address FROM auth.audit_log_entries"
+        " WHERE payload ->> 'action' LIKE 'identity_%%' ORDER BY created_at"
+    )
+    first = linked["identities"][0]["identity_id"]
+    assert recorded == [
+        (f"identity_{action}", "user", identity, "127.0.0.1")
+        for action, identity in (("linked", first), ("linked", id), ("unlinked", id))
+    ]
 
 
 async def test_what_the_provider_rejects_or_forges_is_an_error_of_the_application(

@@ -257,22 +257,51 @@ async def test_a_number_or_an_address_goes_with_its_identity(serve: ServeAuth) -
     assert rejection(rejected) == (400, "invalid_credentials")
 
 
+@pytest.mark.parametrize(
+    ("verified", "autoconfirm", "confirmed"),
+    [(True, False, True), (False, False, False), (False, True, True)],
+)
 async def test_the_address_of_another_identity_takes_the_place_of_the_one_that_goes(
-    serve: ServeAuth,
+    serve: ServeAuth, verified: bool, autoconfirm: bool, confirmed: bool
 ) -> None:
-    api = await serve(security_manual_linking_enabled=True)
-    signed_in = await api.sign_up()
-    user, token = signed_in["user"], signed_in["access_token"]
-    api.rows(
-        "INSERT INTO auth.identities (provider_id, user_id, identity_data, provider, created_at)"
-        ' VALUES (\'1\', %s, \'{"sub": "1", "email": "git@example.com"}\', \'github\', now())',
-        user["id"],
-    )
+    api = await serve(security_manual_linking_enabled=True, mailer_autoconfirm=autoconfirm)
+    user = await api.create()
+    token = (await api.sign_in()).json()["access_token"]
+    add_identity(api, user["id"], "gitlab", "taken@example.com", verified=True)
+    add_identity(api, user["id"], "github", "git@example.com", verified=verified)
+    await api.create("taken@example.com")
     path = f"/user/identities/{user['identities'][0]['identity_id']}"
     assert (await api.delete(path, token=token)).json() == {}
     changed = (await api.get("/user", token=token)).json()
     assert changed["email"] == "git@example.com"
-    assert changed["email_confirmed_at"] == user["email_confirmed_at"]
+    assert ("email_confirmed_at" in changed) is confirmed
+    assert changed["user_metadata"]["email_verified"] is confirmed
+
+
+async def test_an_identity_stays_where_others_have_every_other_address(serve: ServeAuth) -> None:
+    api = await serve(security_manual_linking_enabled=True)
+    user = await api.create()
+    token = (await api.sign_in()).json()["access_token"]
+    add_identity(api, user["id"], "gitlab", "taken@example.com", verified=True)
+    await api.create("taken@example.com")
+    path = f"/user/identities/{user['identities'][0]['identity_id']}"
+    conflict = await api.delete(path, token=token)
+    assert rejection(conflict) == (422, "email_conflict_identity_not_deletable")
+    assert len((await api.get("/user", token=token)).json()["identities"]) == 2
+    other_audience = await api.delete(path, token=token, headers={"x-jwt-aud": "another"})
+    assert rejection(other_audience) == (403, "unexpected_audience")
+
+
+def add_identity(api: Api, user_id: str, provider: str, email: str, *, verified: bool) -> None:
+    api.rows(
+        "INSERT INTO auth.identities (provider_id, user_id, identity_data, provider, created_at)"
+        " VALUES ('1', %s, jsonb_build_object('sub', '1', 'email', %s::text, 'email_verified',"
+        " %s::bool), %s, now())",
+        user_id,
+        email,
+        verified,
+        provider,
+    )
 
 
 async def test_a_new_password_takes_the_current_one_where_it_is_required(

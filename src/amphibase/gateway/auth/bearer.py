@@ -77,11 +77,10 @@ def audience_of(core: Core, request: Request, claims: Claims) -> str:
     return named or core.settings.jwt_aud
 
 
-def check_audience(core: Core, request: Request) -> None:
-    """Raise AuthError where the request's token has another audience than the request."""
+def has_own_audience(core: Core, request: Request) -> bool:
+    """Return whether the request's token has the audience of the request."""
     claims = claims_of(core, request)
-    if not claims.get("aud") or _audience(claims) != audience_of(core, request, claims):
-        raise invalid("Token audience doesn't match request audience")
+    return bool(claims.get("aud")) and _audience(claims) == audience_of(core, request, claims)
 
 
 def _audience(claims: Claims) -> str:
@@ -112,6 +111,12 @@ async def require_admin(core: Core, request: Request) -> str:
     if not is_admin(core, claims):
         raise AuthError(codes.NOT_ADMIN)
     return str(claims["role"])
+
+
+def check_linking(core: Core) -> None:
+    """Raise AuthError where users may not link identities."""
+    if not core.settings.security_manual_linking_enabled:
+        raise AuthError(codes.MANUAL_LINKING_DISABLED)
 
 
 async def signed_in(

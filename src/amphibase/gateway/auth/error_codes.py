@@ -59,6 +59,9 @@ NO_AUTHORIZATION = ErrorCode(401, "no_authorization", "This endpoint requires a 
 ANONYMOUS_NOT_ALLOWED = ErrorCode(
     403, "no_authorization", "Anonymous user not allowed to perform these actions"
 )
+UNEXPECTED_AUDIENCE = ErrorCode(
+    403, "unexpected_audience", "Token audience doesn't match request audience"
+)
 BAD_JWT = ErrorCode(403, "bad_jwt", "invalid JWT")
 NOT_ADMIN = ErrorCode(403, "not_admin", "User not allowed")
 TOKEN_USER_NOT_FOUND = ErrorCode(403, "user_not_found", "User from sub claim in JWT does not exist")
@@ -170,6 +173,11 @@ SINGLE_IDENTITY = ErrorCode(
     422,
     "single_identity_not_deletable",
     "User must have at least 1 identity after unlinking",
+)
+EMAIL_CONFLICT = ErrorCode(
+    422,
+    "email_conflict_identity_not_deletable",
+    "Unable to unlink identity due to email conflict",
 )
 IDENTITY_NOT_FOUND = ErrorCode(422, "identity_not_found", "Identity doesn't exist")
 

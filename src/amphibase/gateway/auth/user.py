@@ -11,10 +11,17 @@ from amphibase.accounts.phones import change_phone
 from amphibase.accounts.users import merged
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
-from amphibase.gateway.auth.audit import AuditAction
-from amphibase.gateway.auth.bearer import BearerUser, check_audience, claims_of, is_admin, signed_in
+from amphibase.gateway.auth.audit import AuditAction, identity_traits
+from amphibase.gateway.auth.bearer import (
+    BearerUser,
+    check_linking,
+    claims_of,
+    has_own_audience,
+    is_admin,
+    signed_in,
+)
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read, uuid_of
-from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.email_change import begin_email_change
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.mail_templates import AuthEmail
@@ -42,7 +49,8 @@ async def get(core: Core, request: Request) -> Response:
     """Respond to `GET /user`."""
     async with core.database.read() as connection:
         user = (await signed_in(core, connection, request)).user
-    check_audience(core, request)
+    if not has_own_audience(core, request):
+        raise invalid(codes.UNEXPECTED_AUDIENCE.message)
     return respond(user_json(user))
 
 
@@ -205,30 +213,30 @@ async def log_out(core: Core, request: Request) -> Response:
 
 async def unlink_identity(core: Core, request: Request) -> Response:
     """Respond to `DELETE /user/identities/{id}`: remove a way to sign in; one has to be left."""
-    _check_linking(core)
     async with core.database.write() as connection:
         user = (await signed_in(core, connection, request, lock=True)).user
+        check_linking(core)
         id = uuid_of(request.path_params["id"], "identity_id")
+        if not has_own_audience(core, request):
+            raise AuthError(codes.UNEXPECTED_AUDIENCE)
         identity = next((other for other in user.identities if other.id == id), None)
         if len(user.identities) <= 1:
             raise AuthError(codes.SINGLE_IDENTITY)
         if identity is None:
             raise AuthError(codes.IDENTITY_NOT_FOUND)
-        values = await core.users.remove_identity(connection, user, identity)
+        values = await core.users.remove_identity(
+            connection, user, identity, accepts_unverified=core.settings.mailer_autoconfirm
+        )
         if "email" in values:
             await core.engine.revoke_outstanding(connection, user.row, **values)
         else:
             await core.users.change(connection, user.id, **values)
         await core.engine.users.sync_providers(connection, user.id)
-        traits = {
-            "identity_id": str(identity.id),
-            "provider": identity.provider,
-            "provider_id": identity.provider_id,
-        }
-        await core.audit.record(connection, user.row, AuditAction.IDENTITY_UNLINKED, traits=traits)
+        await core.audit.record(
+            connection,
+            user.row,
+            AuditAction.IDENTITY_UNLINKED,
+            traits=identity_traits(identity),
+            ip=address_of(request),
+        )
     return respond({})
-
-
-def _check_linking(core: Core) -> None:
-    if not core.settings.security_manual_linking_enabled:
-        raise AuthError(codes.MANUAL_LINKING_DISABLED)

@@ -224,23 +224,42 @@ class AuthUsers:
             await self._rows.change(connection, id, **values)
 
     async def remove_identity(
-        self, connection: AsyncConnection, user: AuthUser, identity: Row[Any]
+        self,
+        connection: AsyncConnection,
+        user: AuthUser,
+        identity: Row[Any],
+        *,
+        accepts_unverified: bool,
     ) -> dict[str, Any]:
         """Delete a way to sign in; return the columns of the user that change with it.
 
-        Without it the user has no number, or not the address that no other identity has: the
-        first other one takes its place.
+        Without it the user has no number, or not the address that no other identity has: that of
+        another identity takes its place, one that the third party has verified first, and is
+        confirmed only then.
+
+        Args:
+            accepts_unverified: whether addresses need no proof.
+
+        Raises:
+            AuthError: other users have the addresses of all other identities.
         """
         await connection.execute(
             delete(self._identities).where(self._identities.c.id == identity.id)
         )
         if identity.provider == "phone":
             return {"phone": None, "phone_confirmed_at": None}
-        emails = [other.email for other in user.identities if other.id != identity.id]
-        if user.row.email in emails:
+        others = [other for other in user.identities if other.id != identity.id]
+        if (user.row.email or "").lower() in (other.email or "" for other in others):
             return {}
-        email = next(filter(None, emails), None)
-        return {"email": email} if email else {"email": None, "email_confirmed_at": None}
+        for other in sorted(others, key=_email_rank):
+            if other.email and await self._rows.find_by_email(connection, other.email) is not None:
+                continue
+            if other.email and (accepts_unverified or _has_verified_email(other)):
+                return {"email": other.email}
+            metadata = {**(user.row.raw_user_meta_data or {}), "email_verified": False}
+            unconfirmed = {"email_confirmed_at": None, "raw_user_meta_data": metadata}
+            return {"email": other.email, **unconfirmed}
+        raise AuthError(codes.EMAIL_CONFLICT)
 
     async def soft_delete(self, connection: AsyncConnection, user: AuthUser) -> None:
         """Mark the user as deleted and erase every personal value.
@@ -271,6 +290,17 @@ class AuthUsers:
                     updated_at=now,
                 )
             )
+
+
+def _has_verified_email(identity: Row[Any]) -> bool:
+    return (identity.identity_data or {}).get("email_verified") in (True, "true")
+
+
+def _email_rank(identity: Row[Any]) -> int:
+    """Return how soon the address of an identity becomes the user's; those of one rank by age."""
+    if not identity.email:
+        return 2
+    return 0 if _has_verified_email(identity) else 1
 
 
 def _obfuscated(id: UUID, text: str) -> str:

@@ -18,10 +18,10 @@ from amphibase.accounts.oauth.http import ProviderError
 from amphibase.accounts.one_time_tokens import Kind
 from amphibase.errors import AmphibaseError, EmailNotConfirmed, InvalidLink, UserBanned
 from amphibase.gateway.auth import error_codes as codes
-from amphibase.gateway.auth.audit import AuditAction
-from amphibase.gateway.auth.bearer import signed_in
+from amphibase.gateway.auth.audit import AuditAction, identity_traits
+from amphibase.gateway.auth.bearer import check_linking, signed_in
 from amphibase.gateway.auth.bodies import PkceBody, email_of
-from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.new_users import check_new_user, report_new_user
 from amphibase.gateway.auth.redirect_responses import SESSION_FIELDS, redirect, redirect_error
@@ -60,10 +60,9 @@ async def authorize(core: Core, request: Request) -> Response:
 async def link_identity(core: Core, request: Request) -> Response:
     """Respond to `GET /user/identities/authorize`: to a third party's sign-in, for one more
     identity of the caller."""
-    if not core.settings.security_manual_linking_enabled:
-        raise AuthError(codes.MANUAL_LINKING_DISABLED)
     async with core.database.read() as connection:
         user = (await signed_in(core, connection, request)).user
+    check_linking(core)
     url = await _begin(core, request, user.id)
     if request.query_params.get("skip_http_redirect") == "true":
         return respond({"url": url}, headers={"cache-control": "no-store"})
@@ -172,35 +171,70 @@ async def accept_identity(
     Raises:
         AuthError: the user is banned or may not be added, or the address is not verified.
     """
-    row = await core.external_identities.sign_in(connection, identity)
-    action = AuditAction.LOGIN
-    if row is None:
-        check_open(core)
-        if identity.email is None and not email_optional:
-            raise AuthError(codes.OAUTH_NO_EMAIL)
-        id, aud = uuid4(), audience(core, request)
-        await check_new_user(
-            core,
-            connection,
-            request,
-            id=id,
-            audience=aud,
-            email=identity.email or "",
-            user_metadata=identity.data,
-        )
-        with database_errors("saving new"), _rejections(identity):
-            row = await core.external_identities.add_user(
-                connection,
-                identity,
-                id=id,
-                accepts_unverified=core.settings.mailer_autoconfirm,
-                email_optional=email_optional,
-                aud=aud,
-            )
-        action = AuditAction.SIGNED_UP
+    signed_in = await core.external_identities.sign_in(connection, identity)
     traits = {"provider": identity.provider}
-    await core.audit.record(connection, row, action, traits=traits)
+    if signed_in is not None:
+        row = signed_in.user
+        if signed_in.linked is not None:
+            await _audit_link(core, connection, request, row, signed_in.linked)
+        await core.audit.record(connection, row, AuditAction.LOGIN, traits=traits)
+        return await core.users.of(connection, row)
+    check_open(core)
+    if identity.email is None and not email_optional:
+        raise AuthError(codes.OAUTH_NO_EMAIL)
+    id, aud = uuid4(), audience(core, request)
+    await check_new_user(
+        core,
+        connection,
+        request,
+        id=id,
+        audience=aud,
+        email=identity.email or "",
+        user_metadata=identity.data,
+    )
+    with database_errors("saving new"), _rejections(identity):
+        row = await core.external_identities.add_user(
+            connection,
+            identity,
+            id=id,
+            accepts_unverified=core.settings.mailer_autoconfirm,
+            email_optional=email_optional,
+            aud=aud,
+        )
+    await core.audit.record(connection, row, AuditAction.SIGNED_UP, traits=traits)
     return await core.users.of(connection, row)
+
+
+async def link(
+    core: Core,
+    connection: AsyncConnection,
+    request: Request,
+    user_id: UUID,
+    identity: ExternalIdentity,
+) -> AuthUser:
+    """Link an account at a third party to a user who is signed in; return the user.
+
+    Raises:
+        AuthError: it belongs to a user already, or the user is banned, or would have no verified
+            address.
+    """
+    with database_errors("updating"), _rejections(identity):
+        linked = await core.external_identities.link(connection, user_id, identity)
+    user = await core.users.get(connection, user_id)
+    await _audit_link(core, connection, request, user.row, linked)
+    return user
+
+
+async def _audit_link(
+    core: Core, connection: AsyncConnection, request: Request, user: Row[Any], identity: Row[Any]
+) -> None:
+    await core.audit.record(
+        connection,
+        user,
+        AuditAction.IDENTITY_LINKED,
+        traits=identity_traits(identity),
+        ip=address_of(request),
+    )
 
 
 async def _accept(
@@ -218,9 +252,7 @@ async def _accept(
     if user_id is None:
         optional = provider.settings.email_optional
         return await accept_identity(core, connection, request, identity, email_optional=optional)
-    with database_errors("updating"), _rejections(identity):
-        await core.external_identities.link(connection, user_id, identity)
-    return await core.users.get(connection, user_id)
+    return await link(core, connection, request, user_id, identity)
 
 
 async def _accept_invitation(

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from starlette.requests import Request
 
@@ -12,10 +13,11 @@ from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected
 from amphibase.accounts.oauth.flows import EXTERNAL
 from amphibase.accounts.oauth.http import ProviderError
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.bearer import signed_in
 from amphibase.gateway.auth.bodies import Body, email_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, OAuthError, invalid
-from amphibase.gateway.auth.external.endpoints import accept_identity
+from amphibase.gateway.auth.external.endpoints import accept_identity, link
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.auth")
@@ -37,15 +39,20 @@ class IdTokenGrant(Body):
     nonce: str = ""
     client_id: str = ""
     issuer: str = ""
+    link_identity: bool = False
 
 
 async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
-    """Return a session for the token of a third party."""
+    """Return a session for the token of a third party.
+
+    With `link_identity` it becomes one more identity of the caller.
+    """
     body = await read(request, IdTokenGrant)
     if not body.id_token:
         raise OAuthError("invalid request", "id_token required")
     if not body.provider and not (body.client_id and body.issuer):
         raise OAuthError("invalid request", "provider or client_id and issuer required")
+    user_id = await _linking_user(core, request) if body.link_identity else None
     name = body.provider or next(
         (name for name, issuer in ISSUERS.items() if issuer == body.issuer), ""
     )
@@ -65,7 +72,10 @@ async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
         identity = await provider.identity(claims)
     except TokenRejected as rejected:
         if rejected.fault is TokenFault.AUDIENCE:
-            raise OAuthError("invalid request", "Unacceptable audience in id_token") from None
+            audiences = " ".join(_audiences(body.id_token))
+            raise OAuthError(
+                "invalid request", f"Unacceptable audience in id_token: [{audiences}]"
+            ) from None
         logger.warning("The ID token of %s is rejected: %s", name, rejected.reason)
         raise OAuthError("invalid request", "Bad ID token") from None
     except ProviderError as error:
@@ -76,9 +86,31 @@ async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
     if identity.email is not None:
         email_of(identity.email)
     async with core.database.write() as connection:
-        optional = settings.email_optional
-        user = await accept_identity(core, connection, request, identity, email_optional=optional)
+        if user_id is not None:
+            user = await link(core, connection, request, user_id, identity)
+        else:
+            optional = settings.email_optional
+            user = await accept_identity(
+                core, connection, request, identity, email_optional=optional
+            )
         return await core.open_session(connection, user.id, request, EXTERNAL)
+
+
+async def _linking_user(core: Core, request: Request) -> UUID:
+    """Return who links an identity. Raises AuthError where nobody is signed in."""
+    if not request.headers.get("authorization"):
+        raise OAuthError(
+            "invalid request", "Linking requires a valid user access token in Authorization"
+        )
+    async with core.database.read() as connection:
+        return (await signed_in(core, connection, request)).user.id
+
+
+def _audiences(id_token: str) -> list[str]:
+    import jwt  # few projects have third parties
+
+    named = jwt.decode(id_token, options={"verify_signature": False})["aud"]
+    return named if isinstance(named, list) else [named]
 
 
 def _check_nonce(nonce: str, claims: Mapping[str, Any]) -> None:
