@@ -22,10 +22,15 @@ UVICORN = [
     f"uvicorn.protocols.http.httptools_impl.HttpToolsProtocol.{name}"
     for name in (
         "connection_made", "connection_lost", "data_received", "on_message_begin",
-        "on_headers_complete", "send_400_response",
+        "on_headers_complete", "send_400_response", "handle_websocket_upgrade",
     )
 ]  # fmt: skip
 """What `server.py` overrides and calls."""
+UVICORN_WEBSOCKETS = [
+    f"uvicorn.protocols.websockets.websockets_sansio_impl.WebSocketsSansIOProtocol.{name}"
+    for name in ("connection_made", "pause_writing", "resume_writing", "handle_connect")
+]
+"""What `gateway/websocket_protocol.py` overrides."""
 
 
 def used() -> list[tuple[str, str]]:
@@ -37,7 +42,11 @@ def used() -> list[tuple[str, str]]:
             f"amphibase.private_names.{library}"
         ).USED.items()
     ]
-    return [*items, *[(name, "server.py") for name in UVICORN]]
+    return [
+        *items,
+        *[(name, "server.py") for name in UVICORN],
+        *[(name, "gateway/websocket_protocol.py") for name in UVICORN_WEBSOCKETS],
+    ]
 
 
 def resolve(name: str) -> Any:

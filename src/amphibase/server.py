@@ -131,7 +131,7 @@ class _CoalescingTransport:
         self._transport = transport
         self._loop = loop
         self._parts: list[bytes] = []
-        self.is_closing = transport.is_closing  # is asked before each frame of a WebSocket
+        self.is_closing = transport.is_closing  # asked often, and `__getattr__` is slow
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -147,12 +147,10 @@ class _CoalescingTransport:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
 
-    def write_through(self, data: bytes) -> None:
-        """Send it now, or after what is written in this turn."""
-        if self._parts:
-            self.write(data)
-        else:
-            self._transport.write(data)
+    def unwrap(self) -> asyncio.Transport:
+        """Send what is written; return the transport itself."""
+        self._flush()
+        return self._transport
 
     def close(self) -> None:
         """Send what is written, and close."""
@@ -175,8 +173,8 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        coalescing = _CoalescingTransport(transport, self.loop)
-        super().connection_made(cast(asyncio.Transport, coalescing))
+        self._coalescing = _CoalescingTransport(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._coalescing))
         self._in_head = True
         self._await_head()
 
@@ -203,6 +201,7 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._limit_silence()
+        self.transport = self._coalescing.unwrap()  # each frame is one write already
         super().handle_websocket_upgrade()
 
     def _limit_silence(self) -> None:

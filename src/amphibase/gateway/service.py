@@ -9,7 +9,8 @@ from starlette.websockets import WebSocket
 
 ENCODED_FRAMES = "amphibase.encoded_frames"
 """An extension of the ASGI scope of WebSockets, which `WebSocketProtocol` has. Its `write` takes a
-whole frame, and returns whether it was written; other servers encode each message themselves."""
+whole frame, and returns whether it was written; an application that has closed the connection calls
+it no more. Other servers encode each message themselves."""
 
 
 class Service(Protocol):
