@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -18,6 +19,8 @@ TransactionEnd = Literal["commit", "commit-allow-override", "rollback", "rollbac
 OpenApiMode = Literal["follow-privileges", "ignore-privileges", "disabled"]
 
 
+_PORTS = {"http": 80, "https": 443}
+
 DATABASE_PREFIX = "pgrst."
 """Before the names of settings in the database: ALTER ROLE authenticator SET pgrst.db_max_rows."""
 
@@ -25,7 +28,7 @@ IN_DATABASE = frozenset(
     (
         "db_schemas", "db_anon_role", "db_extra_search_path", "db_max_rows",
         "db_aggregates_enabled", "db_tx_end", "db_pre_request", "db_plan_enabled", "jwt_aud",
-        "jwt_role_claim_key", "openapi_mode",
+        "jwt_role_claim_key", "openapi_mode", "openapi_security_active", "openapi_server_proxy_uri",
     )
 )  # fmt: skip
 """The settings that the database may override."""
@@ -53,6 +56,7 @@ class RestSettings(ProjectSettings):
         db_pool: the most connections, opened as they are needed; the default is Amphibase's own.
         db_pool_acquisition_timeout: seconds to wait for a connection.
         jwt_role_claim_key: the path of the role in a token's claims.
+        openapi_server_proxy_uri: the URL that the description gives; None for the request's.
     """
 
     model_config = SettingsConfigDict(env_prefix="PGRST_")
@@ -72,6 +76,8 @@ class RestSettings(ProjectSettings):
     jwt_aud: str | None = Field(None, examples=["authenticated"])
     jwt_role_claim_key: str = Field(".role", examples=[".role"])
     openapi_mode: OpenApiMode = Field("follow-privileges", examples=["follow-privileges"])
+    openapi_security_active: bool = Field(False, examples=["false"])
+    openapi_server_proxy_uri: str | None = Field(None, examples=["https://api.example.com/rest/v1"])
 
     @field_validator("db_schemas", "db_extra_search_path", mode="before")
     @classmethod
@@ -88,6 +94,16 @@ class RestSettings(ProjectSettings):
         if any(name in ("pg_catalog", "information_schema") for name in value):
             raise ValueError("must not expose the catalog itself")
         return value
+
+    @field_validator("openapi_server_proxy_uri")
+    @classmethod
+    def _with_port(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        url = urlsplit(value)
+        if url.scheme not in _PORTS or not url.hostname or url.username or url.query:
+            raise ValueError("must be a URL such as https://api.example.com/rest/v1")
+        return f"{url.scheme}://{url.hostname}:{url.port or _PORTS[url.scheme]}{url.path}"
 
     @field_validator("jwt_role_claim_key")
     @classmethod

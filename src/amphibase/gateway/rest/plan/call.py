@@ -58,7 +58,7 @@ def _choose(catalog: Catalog, key: PlanKey) -> tuple[Routine, tuple[CallArgument
     if not named:
         raise _not_found(catalog, key, names, overloads)
     if len(named) > 1:
-        raise AmbiguousFunction([_signature(each) for each in sorted(named, key=_rank)])
+        raise AmbiguousFunction([_signature(each) for each in named])
     return named[0], tuple(_arguments(named[0], key, names))
 
 
@@ -98,12 +98,6 @@ def _arguments(function: Routine, key: PlanKey, names: Iterable[str]) -> Iterabl
             if not parameter.variadic:
                 positions = positions[-1:]  # the last of a parameter that comes twice
         yield CallArgument(parameter.name, parameter.type, parameter.variadic, positions)
-
-
-def _rank(function: Routine) -> tuple[object, ...]:
-    """The order in which PostgREST names overloads."""
-    parameters = [(each.name, each.type) for each in function.parameters]
-    return len(parameters), function.description or "", parameters
 
 
 def _signature(function: Routine) -> str:

@@ -22,8 +22,10 @@ _USABLE = Statement(
     SELECT
         (SELECT json_agg(c.relname) FROM pg_catalog.pg_class c
             WHERE c.relnamespace = $1::regnamespace AND (
-                has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE')
-                OR has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE'))),
+                pg_has_role(c.relowner, 'USAGE')
+                OR has_table_privilege(
+                    c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                OR has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))),
         (SELECT json_agg(p.proname) FROM pg_catalog.pg_proc p
             WHERE p.pronamespace = $1::regnamespace AND has_function_privilege(p.oid, 'EXECUTE'))
     """
@@ -65,7 +67,14 @@ class RootHandler:
             usable_tables, usable_functions = await self._usable(request, role)
             tables = {name for name in tables if name.name in usable_tables}
             functions = {name for name in functions if name.name in usable_functions}
-        document = describe(self._catalog, request.schema, url, tables=tables, functions=functions)
+        document = describe(
+            self._catalog,
+            request.schema,
+            self._settings.openapi_server_proxy_uri or url,
+            tables=tables,
+            functions=functions,
+            is_secured=self._settings.openapi_security_active,
+        )
         response = RestResponse(200, body=orjson.dumps(document))
         response.add(b"content-type", f"{OPENAPI}; charset=utf-8")
         response.add(b"content-length", str(len(response.body)))

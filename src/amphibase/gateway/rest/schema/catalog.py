@@ -30,7 +30,7 @@ class Column:
         base_type: the same of the base type of a domain, else `type` without its modifier.
         default: the SQL of the default, None without one.
         is_generated: cannot be written (GENERATED ALWAYS AS … STORED, or identity ALWAYS).
-        max_length: of char and varchar.
+        max_length: of char, varchar and bits.
         enum: the labels, in order, of an enum type.
         is_composite_or_array: a JSON path may be applied to it after `to_jsonb`.
     """
@@ -194,7 +194,7 @@ class Catalog:
         relationships: by source table.
         computed_fields: by table: functions of one row of it that give one scalar; a request sees
             those in its search path.
-        functions: by name: all overloads.
+        functions: by name: all overloads, those of few parameters first.
         representations: casts of domains that say how their values look outside, by the types they
             lead from and to: (domain, "json"), ("json", domain) and ("text", domain) → function.
         timezones: the names that `Prefer: timezone=` may say.

@@ -155,7 +155,7 @@ def _catalog(
         relationships=relate(foreign_keys, keys, views, schemas),
         computed_relationships=relationships,
         computed_fields=computed_fields,
-        functions={name: tuple(each) for name, each in functions.items()},
+        functions={name: tuple(sorted(each, key=_rank)) for name, each in functions.items()},
         media_handlers=tuple(_media_handler(row) for row in rows["media_handlers"]),
         representations={
             (row.source, row.target): Name(row.schema, row.name) for row in rows["representations"]
@@ -323,6 +323,12 @@ def _function(row: Any) -> Routine:
         },
         description=row.description,
     )
+
+
+def _rank(function: Routine) -> tuple[object, ...]:
+    """The order of overloads in PostgREST, which errors and the description show."""
+    parameters = [(each.name, each.type) for each in function.parameters]
+    return len(parameters), function.description or "", parameters
 
 
 def _computed(

@@ -65,9 +65,11 @@ SELECT
         ELSE d."default"
     END AS default,
     a.attgenerated <> '' OR a.attidentity = 'a' AS is_generated,
-    CASE WHEN base.typname IN ('varchar', 'bpchar') THEN nullif(
-        greatest(coalesce(d.typtypmod, a.atttypmod) - 4, -1), -1
-    ) END AS max_length,
+    nullif(greatest(
+        CASE WHEN base.typname IN ('varchar', 'bpchar') THEN coalesce(d.typtypmod, a.atttypmod) - 4
+            WHEN base.typname IN ('bit', 'varbit') THEN coalesce(d.typtypmod, a.atttypmod)
+        END, -1
+    ), -1) AS max_length,
     CASE WHEN base.typtype = 'e' THEN ARRAY(
         SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
         WHERE e.enumtypid = base.oid ORDER BY e.enumsortorder
