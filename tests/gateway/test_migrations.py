@@ -1,6 +1,7 @@
 """Migrations and seeds: split into statements as psql does, applied as the Supabase CLI does."""
 
 import asyncio
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,17 @@ async def test_nothing_of_a_file_that_fails_stays_and_it_runs_once_it_is_mended(
         await apply(project.owner, folder)
     path.write_text("create table t (i int);\ninsert into t values (1);\n")
     assert await apply(project.owner, folder) == ["1_t.sql"]
+
+
+async def test_a_seed_may_be_compressed(project: ProjectDatabase, folder: Path) -> None:
+    (folder / "config.toml").write_text('[db.seed]\nsql_paths = ["*.sql.gz"]')
+    (folder / "a.sql.gz").write_bytes(gzip.compress(b"create table t (i int);"))
+    assert await apply(project.owner, folder) == ["a.sql.gz"]
+    assert read(project.owner, "SELECT * FROM t") == []
+    for content in (b"select 1;", gzip.compress(b"select 1;")[:-9]):
+        (folder / "b.sql.gz").write_bytes(content)
+        with pytest.raises(ConfigurationError, match=r"b\.sql\.gz is not compressed by gzip, or"):
+            await apply(project.owner, folder)
 
 
 async def test_a_seed_that_failed_is_sown_at_the_next_start(

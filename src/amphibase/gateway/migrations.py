@@ -1,8 +1,10 @@
 """The roles, migrations and seeds of a project, applied and noted as the Supabase CLI does."""
 
+import gzip
 import hashlib
 import os
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -252,9 +254,14 @@ class _Runner:
 
 def _read(path: Path) -> str:
     try:
+        if path.suffix == ".gz":
+            with gzip.open(path, "rt", encoding="utf-8-sig") as file:
+                return file.read()
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path} is not UTF-8 text") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise ConfigurationError(f"{path} is not compressed by gzip, or not whole") from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 
