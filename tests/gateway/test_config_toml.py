@@ -45,11 +45,26 @@ openai_api_key = "env(OPENAI_API_KEY)"
 [storage]
 enabled = true
 file_size_limit = "50MiB"
+[storage.s3_protocol]
+enabled = true
+[storage.analytics]
+enabled = false
+max_namespaces = 5
+max_tables = 10
+max_catalogs = 2
+[storage.vector]
+enabled = true
+max_buckets = 10
+max_indexes = 5
 [auth]
 enabled = true
 site_url = "http://127.0.0.1:3000"
 enable_signup = true
 password_requirements = ""
+[auth.passkey]
+enabled = false
+[auth.webauthn]
+rp_id = "localhost"
 [auth.rate_limit]
 email_sent = 2
 token_refresh = 150
@@ -191,15 +206,24 @@ def test_what_has_no_effect_is_named_by_its_table(config: Path) -> None:
         [functions.hello]
         verify_jwt = true
         [storage.vector]
+        max_buckets = 11
+        [storage.analytics.buckets.lake]
+        [storage.vector.buckets.documents]
+        [auth.passkey]
         enabled = true
+        [auth.webauthn]
+        rp_id = "localhost"
         """
     )
     found = read_config()
     assert found.unknown == (
         "auth.rate_limit.emails_sent",
         "auth.external.facebook",
+        "auth.passkey.enabled",
+        "auth.webauthn.rp_id",
         "functions.hello",
         "storage.vector",
+        "storage.vector.buckets",
     )
     assert found.unset == ("GOOGLE",)
 

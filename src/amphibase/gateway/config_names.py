@@ -130,6 +130,10 @@ CLI_DEFAULTS: Mapping[str, str] = MappingProxyType(
         "db.port": "54322",
         "inbucket.port": "54324",
         "local_smtp.port": "54324",
+        # Nobody has vectors in Storage without a bucket of them.
+        "storage.vector.enabled": "true",
+        "storage.vector.max_buckets": "10",
+        "storage.vector.max_indexes": "5",
         "auth.jwt_secret": CLI_JWT_SECRET,
         "auth.rate_limit.anonymous_users": "30",
         "auth.rate_limit.sign_in_sign_ups": "30",

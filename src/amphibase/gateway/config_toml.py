@@ -4,7 +4,6 @@ Its values are read as the environment variables that the self-hosted services h
 the environment and `.env` win over the file (https://supabase.com/docs/guides/local-development/cli/config).
 """
 
-import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -22,6 +20,7 @@ from pydantic_settings import (
 )
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.config_environment import referable_environment, settings_environment
 from amphibase.gateway.config_names import (
     ALWAYS_ON,
     CLI_DEFAULTS,
@@ -111,11 +110,7 @@ def read_config(path: Path | None = None) -> ProjectConfig:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # of TOML or of UTF-8
         raise ConfigurationError(f"{path}: is not TOML: {error}") from None
-    return _Reader(path, _environment()).read(content)
-
-
-def _environment() -> dict[str, str | None]:
-    return {**dotenv_values(".env"), **os.environ}
+    return _Reader(path, settings_environment(), referable_environment(path.parent)).read(content)
 
 
 def setting_name(variable: str) -> str:
@@ -123,7 +118,7 @@ def setting_name(variable: str) -> str:
     key of a table for it alone, such as `auth.external.google`."""
     keys = read_config().keys
     key = keys.get(variable) or key_in_table(variable)
-    if key is None or _environment().get(variable):
+    if key is None or settings_environment().get(variable):
         return variable
     table = key.rpartition(".")[0]
     is_set = variable in keys or any(other.startswith(f"{table}.") for other in keys.values())
@@ -131,9 +126,15 @@ def setting_name(variable: str) -> str:
 
 
 class _Reader:
-    def __init__(self, path: Path, environment: Mapping[str, str | None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        environment: Mapping[str, str | None],
+        references: Mapping[str, str | None],
+    ) -> None:
         self._path = path
         self._environment = environment
+        self._references = references
         self._unset: dict[str, None] = {}
 
     def read(self, content: dict[str, Any]) -> ProjectConfig:
@@ -161,6 +162,7 @@ class _Reader:
                 values[name], keys[name] = text, key
             elif not _asks_for_nothing(key, text):
                 unknown[_table_of(key)] = None
+        unknown |= dict.fromkeys(self._buckets_of_others(content))
         return ProjectConfig(
             values=values,
             keys=keys,
@@ -177,9 +179,11 @@ class _Reader:
         auth, database = self._table(content, "auth"), self._table(content, "db")
         tables = {
             "auth.captcha": auth.get("captcha"),
+            "auth.passkey": auth.get("passkey"),
             "api.tls": self._table(content, "api").get("tls"),
             "db.pooler": database.get("pooler"),
             "db.network_restrictions": database.get("network_restrictions"),
+            "storage.analytics": self._table(content, "storage").get("analytics"),
         }
         for parent in ("hook", "external", "third_party"):
             named = self._table(auth, parent).items()
@@ -193,9 +197,18 @@ class _Reader:
             is_on = table.get("enabled", key == "auth.email.smtp")
             if not self._is_on(f"{key}.enabled", is_on):
                 table.clear()
+        if not auth.get("passkey"):
+            auth.pop("webauthn", None)
         # As the CLI does: emails that only the local inbox gets are not limited.
         if not self._table(auth["email"], "smtp") and not self._environment.get("GOTRUE_SMTP_HOST"):
             self._table(auth, "rate_limit").pop("email_sent", None)
+
+    def _buckets_of_others(self, content: dict[str, Any]) -> Iterator[str]:
+        """Yield the tables of buckets that Storage has not: one may be named by its table alone."""
+        storage = self._table(content, "storage")
+        for name in ("analytics", "vector"):
+            if self._table(self._table(storage, name), "buckets"):
+                yield f"storage.{name}.buckets"
 
     def _table(self, content: dict[str, Any], name: str) -> dict[str, Any]:
         table = content.setdefault(name, {})
@@ -284,9 +297,9 @@ class _Reader:
         reference = _ENVIRONMENT_VALUE.fullmatch(value.strip())
         if reference is None:
             return value
-        if self._environment.get(reference[1]) is None:
+        if self._references.get(reference[1]) is None:
             self._unset[reference[1]] = None
-        return self._environment.get(reference[1]) or ""
+        return self._references.get(reference[1]) or ""
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -384,7 +397,7 @@ class ProjectSettings(EnvironmentSettings):
     @classmethod
     def key_of(cls, field: str) -> str | None:
         names = variables(cls, field)
-        if any(_environment().get(name) for name in names):
+        if any(settings_environment().get(name) for name in names):
             return None
         keys = read_config().keys
         return next((f"{CONFIG}: {keys[name]}" for name in names if name in keys), None)
