@@ -193,7 +193,7 @@ async def test_rules_over_memberships_hold_over_the_data_api(
         execute(local_supabase, f"DROP TABLE {tables} CASCADE; DROP SCHEMA amphibase CASCADE")
 
 
-async def test_clients_are_held_to_the_rules_of_the_application(
+async def test_clients_are_held_to_the_rules_of_the_application_and_a_move_is_not(
     local_supabase: LocalSupabase,
 ) -> None:
     execute(local_supabase, starter_sql(Apart.metadata))
@@ -228,7 +228,9 @@ async def test_clients_are_held_to_the_rules_of_the_application(
         assert changed["updated_at"] > stored["updated_at"]
         unchanged = {"title": "two", "version": 2, "updated_at": changed["updated_at"]}
         assert changed == stored | unchanged
-        assert (await send("PATCH", SERVICE, owner_id=str(BOB.user_id)))["title"] == "two"
+        assert (await send("PATCH", SERVICE, owner_id=str(BOB.user_id)))["version"] == 3
+        as_before = {"version": 1, "updated_at": stored["updated_at"]}
+        assert (await send("PATCH", SERVICE, **as_before)).items() >= as_before.items()
     finally:
         await client.close()
 

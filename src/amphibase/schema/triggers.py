@@ -1,7 +1,8 @@
 """Triggers of tables whose rows others than the SQL backend change, too.
 
-Over the Data API of a project, they keep `updated_at` and `version`. With row level security a row
-keeps its key, its owner and `created_at`, and softly deleting it is not changing it.
+Over the Data API of a project, they keep `updated_at` and `version`; the service, as which a move
+writes, may set either. With row level security a row keeps its key, its owner and `created_at`, and
+softly deleting it is not changing it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,12 +27,16 @@ UNCHANGED = "amphibase_reject_changes"
 BODIES = {
     UPDATED_AT: """
 BEGIN
-    NEW.updated_at := pg_catalog.clock_timestamp();
+    IF CURRENT_USER <> 'service_role' OR NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at THEN
+        NEW.updated_at := pg_catalog.clock_timestamp();
+    END IF;
     RETURN NEW;
 END """,
     VERSION: """
 BEGIN
-    NEW.version := OLD.version + 1;
+    IF CURRENT_USER <> 'service_role' OR NEW.version IS NOT DISTINCT FROM OLD.version THEN
+        NEW.version := OLD.version + 1;
+    END IF;
     RETURN NEW;
 END """,
     UNCHANGED: """
