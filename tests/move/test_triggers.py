@@ -71,15 +71,56 @@ async def test_a_trigger_of_a_table_of_another_role_is_named(
     assert list(two_databases.journal.entries("trigger off")) == []
 
 
+LOGGED = """
+CREATE SCHEMA amphibase; CREATE TABLE amphibase.changes (table_name text, operation text);
+CREATE FUNCTION amphibase.log_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TRIGGER amphibase_log_change AFTER INSERT ON t
+    FOR EACH ROW EXECUTE FUNCTION amphibase.log_change('t', 'n');
+CREATE TRIGGER amphibase_reject_changes BEFORE UPDATE ON t
+    FOR EACH ROW EXECUTE FUNCTION amphibase.log_change();
+"""
+
+
+async def test_the_log_of_changes_says_that_some_are_missing(
+    target: Side, two_databases: TwoDatabases
+) -> None:
+    target.run(LOGGED)
+    off = {TABLE: ["amphibase_log_change"]}
+    async with triggers_off(target.url, two_databases.journal, off):
+        pass
+    assert target.rows("SELECT * FROM amphibase.changes") == [("t", "TRUNCATE")]
+    target.run("DROP ROLE IF EXISTS mover; CREATE ROLE mover LOGIN PASSWORD 'secret'")
+    target.run("GRANT USAGE ON SCHEMA amphibase TO mover; ALTER TABLE t OWNER TO mover")
+    before = states(target)
+    with pytest.raises(MoveFailed, match=r"may not write to amphibase\.changes"):
+        async with triggers_off(
+            target.url.set(username="mover", password="secret"), two_databases.journal, off
+        ):
+            pass
+    assert states(target) == before
+
+
+async def test_the_trigger_that_holds_clients_to_the_rules_is_never_off(
+    target: Side, two_databases: TwoDatabases
+) -> None:
+    two_databases.source.run("CREATE TABLE t (n int)")
+    target.run(LOGGED)
+    (pair,) = await two_databases.pairs("t")
+    assert set(pair.target.table.triggers) == {*NAMES, "amphibase_log_change"}
+
+
 SQLITE = TableName(None, "t")
 SQLITE_SCHEMA = """
 CREATE TABLE t (n int); CREATE TABLE log (n text);
 CREATE TRIGGER IF NOT EXISTS "a ""b"" ;--" AFTER INSERT ON t
     WHEN new.n > 0 BEGIN INSERT INTO log VALUES ('it''s; "END";'); END;
 CREATE TRIGGER second AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.n); END;
+CREATE TABLE amphibase_changes (table_name text, operation text);
+CREATE TRIGGER amphibase_log_change_insert_t AFTER INSERT ON t
+    BEGIN INSERT INTO amphibase_changes VALUES ('t', 'INSERT'); END;
 CREATE TRIGGER stays AFTER DELETE ON t BEGIN DELETE FROM log; END;
 """
-SQLITE_NAMES = ('a "b" ;--', "second")
+SQLITE_NAMES = ('a "b" ;--', "second", "amphibase_log_change_insert_t")
 
 
 @pytest.fixture
@@ -113,4 +154,6 @@ async def test_triggers_of_sqlite_are_dropped_and_created_again_as_they_were(
         assert created(file) == before
         await restore_triggers(url, journal)  # once more changes nothing
     file.execute("INSERT INTO t VALUES (1)")
+    logged = file.execute("SELECT * FROM amphibase_changes").fetchall()
+    assert logged == [("t", "TRUNCATE"), ("t", "INSERT")]
     assert file.execute("SELECT count(*) FROM log").fetchone() == (2,)

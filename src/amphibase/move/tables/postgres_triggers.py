@@ -12,6 +12,7 @@ from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.journal import Journal
 from amphibase.move.tables.postgres_session import LOCK_SECONDS, connect, qualified
+from amphibase.schema.change_log import TRIGGER as LOG_TRIGGER
 
 OFF = "trigger off"
 """The journal's kind of entries."""
@@ -19,6 +20,17 @@ OFF = "trigger off"
 STATE: LiteralString = (
     "SELECT tgenabled FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s"
 )
+
+MAY_LOG: LiteralString = "SELECT has_table_privilege('amphibase.changes', 'INSERT')"
+
+LOG_LOST: LiteralString = """
+    INSERT INTO amphibase.changes (table_name, operation)
+    SELECT convert_from(substring(tgargs FROM 1 FOR position('\\x00'::bytea IN tgargs) - 1),
+                        getdatabaseencoding()), 'TRUNCATE'
+      FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s
+"""
+"""Tells streams of changes to read their lists again. The first argument of the trigger is the name
+that the log has of the table."""
 
 ENABLE = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 """What brings a trigger back into each state that `tgenabled` may be in when it fires."""
@@ -32,7 +44,8 @@ async def switch_off(
     They are off for everybody, as only superusers can switch them off for a connection alone.
 
     Raises:
-        MoveFailed: a table belongs to another role, or is locked.
+        MoveFailed: a table belongs to another role, or is locked, or the role may not write to the
+            log of changes.
     """
     with translated_errors():
         connection = await connect(target)
@@ -45,7 +58,10 @@ async def switch_off(
 
 
 async def switch_on(target: URL, journal: Journal) -> None:
-    """Switch triggers on that the move has switched off, also in a run that was killed."""
+    """Switch triggers on that the move has switched off, also in a run that was killed.
+
+    Where one logs changes, its log says that changes may be missing.
+    """
     entries = list(journal.entries(OFF))
     if not entries:
         return
@@ -55,7 +71,10 @@ async def switch_on(target: URL, journal: Journal) -> None:
             for key, entry in entries:
                 table, name = TableName(*entry["table"]), entry["name"]
                 if await _state(connection, table, name) is not None:
-                    await _alter(connection, table, ENABLE[entry["state"]], name)
+                    async with connection.transaction():
+                        await _alter(connection, table, ENABLE[entry["state"]], name)
+                        if name == LOG_TRIGGER:
+                            await connection.execute(LOG_LOST, _trigger(connection, table, name))
                 journal.delete(OFF, key)
         finally:
             await connection.close()
@@ -67,6 +86,8 @@ async def _switch_off(
     state = await _state(connection, table, name)
     if state not in ENABLE:  # it is off already, or gone
         return
+    if name == LOG_TRIGGER:
+        await _check_log(connection, table)
     key = f"{table} {name}"
     journal.put(OFF, key, {"table": table, "name": name, "state": state})
     try:
@@ -76,10 +97,23 @@ async def _switch_off(
         raise
 
 
+async def _check_log(connection: AsyncConnection, table: TableName) -> None:
+    row = await (await connection.execute(MAY_LOG)).fetchone()
+    if row != (True,):
+        raise MoveFailed(
+            f"The role of the target may not write to amphibase.changes, the log of changes of "
+            f'{table}: connect as its owner, or let the trigger {LOG_TRIGGER} "fire" in the plan'
+        )
+
+
 async def _state(connection: AsyncConnection, table: TableName, name: str) -> str | None:
-    values = (qualified(table).as_string(connection), name)
-    row = await (await connection.execute(STATE, values)).fetchone()
+    cursor = await connection.execute(STATE, _trigger(connection, table, name))
+    row = await cursor.fetchone()
     return None if row is None else str(row[0])
+
+
+def _trigger(connection: AsyncConnection, table: TableName, name: str) -> tuple[str, str]:
+    return qualified(table).as_string(connection), name
 
 
 async def _alter(

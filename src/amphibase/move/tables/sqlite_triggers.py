@@ -11,6 +11,8 @@ from amphibase.move.catalog import TableName
 from amphibase.move.journal import Journal
 from amphibase.move.tables.sqlite import BUSY_SECONDS
 from amphibase.move.tables.sqlite_catalog import quoted
+from amphibase.schema.change_log import TABLE as LOG
+from amphibase.schema.change_log import TRIGGER as LOG_TRIGGER
 
 DROPPED = "trigger dropped"
 """The journal's kind of entries."""
@@ -19,6 +21,9 @@ EXISTING = """
     SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid
 """
 """In the order in which they were created, as that is the order in which they are created again."""
+
+LOG_LOST = f"INSERT INTO {LOG} (table_name, operation) VALUES (?, 'TRUNCATE')"
+"""Tells streams of changes to read their lists again."""
 
 
 def drop(target: URL, journal: Journal, triggers: Mapping[TableName, Sequence[str]]) -> None:
@@ -39,18 +44,25 @@ def drop(target: URL, journal: Journal, triggers: Mapping[TableName, Sequence[st
 
 
 def create(target: URL, journal: Journal) -> None:
-    """Create triggers again that the move has dropped, also in a run that was killed."""
+    """Create triggers again that the move has dropped, also in a run that was killed.
+
+    Where they log changes, their log says that changes may be missing.
+    """
     entries = list(journal.entries(DROPPED))
     if not entries:
         return
     with translated_errors(), closing(_connect(target)) as connection:
-        for key, entry in entries:
-            connection.execute("BEGIN IMMEDIATE")
-            existing = {name for name, *_ in connection.execute(EXISTING)}
+        connection.execute("BEGIN IMMEDIATE")
+        existing = {name for name, *_ in connection.execute(EXISTING)}
+        for _, entry in entries:
             if entry["name"] not in existing and _has_table(connection, entry["table"]):
                 connection.execute(entry["statement"])
-            connection.execute("COMMIT")
-            journal.delete(DROPPED, key)
+        logged = {e["table"] for _, e in entries if e["name"].startswith(f"{LOG_TRIGGER}_")}
+        for table in sorted(logged) if _has_table(connection, LOG) else ():
+            connection.execute(LOG_LOST, (table,))
+        connection.execute("COMMIT")
+    for key, _ in entries:
+        journal.delete(DROPPED, key)
 
 
 def _has_table(connection: sqlite3.Connection, name: str) -> bool:
