@@ -180,12 +180,15 @@ def test_what_amphibase_makes_of_the_models_on_each_side_is_not_named() -> None:
         ("policy", "amphibase_notes_select on public.notes"),
         ("policy", "own on storage.objects"),
         ("function", "auth.uid()"),
+        ("function", 'pgmq."create"(queue_name text)'),
         ("function", "public.total(integer)"),
         ("policy", "own on public.notes"),
     )
     notes = table("notes", "id", schema="public", triggers=("amphibase_set_updated_at", "mine"))
-    plan = plan_of([notes], [notes], others=others)
+    queues = [table("meta", "queue_name", schema="pgmq"), table("q_orders", "id", schema="pgmq")]
+    plan = plan_of([notes, *queues], [notes], others=others)
     assert [each.what for each in plan.not_moved] == [
+        "table pgmq.q_orders",
         "function public.total(integer)",
         "policy own on public.notes",
         "trigger mine on public.notes",

@@ -63,7 +63,7 @@ async def test_a_difference_names_the_row_and_not_its_values(
         verified = await stage.verify()
         found = {(each.subject, each.key, each.message) for each in verified.differences}
         assert found == {
-            (source.name("posts"), "11", "differs"),
+            (source.name("posts"), "11", "differs: title"),
             (source.name("comments"), "10, 2", "is missing on the target"),
             (source.name("people"), "9", "is on the target alone"),
             (

@@ -14,12 +14,16 @@ from amphibase.schema.tables import tables as own_tables
 OWN_SCHEMAS = frozenset((
     "_analytics", "_realtime", "amphibase", "amphibase_freeze", "amphibase_move", "auth", "cron",
     "extensions",
-    "graphql", "graphql_public", "net", "pgbouncer", "pgsodium", "pgsodium_masks", "realtime",
-    "storage", "supabase_functions", "supabase_migrations", "tiger", "tiger_data", "topology",
-    "vault",
+    "graphql", "graphql_public", "net", "pgbouncer", "pgmq_public", "pgsodium", "pgsodium_masks",
+    "realtime", "storage", "supabase_functions", "supabase_migrations", "tiger", "tiger_data",
+    "topology", "vault",
 ))  # fmt: skip
 """Of Supabase, its extensions and Amphibase: accounts and files have stages of their own, and the
 rest belongs to the server."""
+
+QUEUES = "pgmq"
+"""The schema in which a project keeps queues: these are the application's tables, and the functions
+and the list of queues are Supabase's."""
 
 OWN_TABLES = frozenset((
     "alembic_version", "amphibase_changes", "amphibase_freeze", "amphibase_messages",
@@ -61,7 +65,7 @@ class Inventory:
 
 def is_own(name: TableName) -> bool:
     """Return whether a table is Amphibase's or Supabase's, and not the application's."""
-    if name.name in OWN_TABLES or name.schema in OWN_SCHEMAS:
+    if name.name in OWN_TABLES or name.schema in OWN_SCHEMAS or name == (QUEUES, "meta"):
         return True
     return name.schema is None and name.name in _own_names()
 

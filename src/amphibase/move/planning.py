@@ -16,7 +16,7 @@ from amphibase.move.endpoints import (
     files_address,
     parse_endpoint,
 )
-from amphibase.move.inventory import OWN_SCHEMAS, Inventory, read_inventory
+from amphibase.move.inventory import OWN_SCHEMAS, QUEUES, Inventory, read_inventory
 from amphibase.move.plan import (
     AccountsPlan,
     EndPlan,
@@ -292,6 +292,6 @@ def _is_derived(name: str) -> bool:
     """Return whether an object is Supabase's, or made by Amphibase of the models on each side."""
     own, _, table = name.partition(" on ")
     schema, separator, rest = (table or own).partition(".")
-    if separator and schema.strip('"') in OWN_SCHEMAS:
+    if separator and schema.strip('"') in OWN_SCHEMAS | {QUEUES}:
         return True
     return (own if table else rest or own).strip('"').startswith("amphibase_")

@@ -315,7 +315,11 @@ async def _counts(table: MovedTable, sides: Sides) -> tuple[int, int]:
 
 
 def _named(table: MovedTable, difference: RowDifference) -> SideDifference:
-    return SideDifference(table.name, ", ".join(difference.key), difference.message)
+    message = difference.message
+    if difference.source is not None and difference.target is not None:
+        compared = zip(table.pair.target.columns, difference.source, difference.target, strict=True)
+        message += f": {', '.join(name for name, here, there in compared if here != there)}"
+    return SideDifference(table.name, ", ".join(difference.key), message)
 
 
 def _key_errors(table: MovedTable) -> Iterator[str]:
