@@ -141,8 +141,14 @@ async def test_what_cannot_run_in_a_transaction_runs_alone(
     [
         'drop extension if exists "pg_net"; create extension citext; drop extension citext;',
         "select cron.schedule('nightly', '0 3 * * *', 'select 1');"
-        " grant usage on schema cron to anon;",
-        "select net.http_post('http://127.0.0.1:9/', '{}'::jsonb);",
+        " grant usage on schema cron to anon; select cron.alter_job((select max(jobid) from"
+        " cron.job), active := false); select cron.schedule_in_database('daily', '0 3 * * *',"
+        " 'select 1', 'postgres'); select * from cron.job_run_details;",
+        "select net.http_post('http://127.0.0.1:9/', '{}'::jsonb);"
+        " delete from net._http_response where created < now();"
+        " grant usage on schema net to supabase_functions_admin;",
+        "grant usage on schema graphql to anon; select graphql.resolve('{ a }');"
+        ' grant all on function "extensions"."grant_pg_net_access"() to "dashboard_user";',
         "select vault.create_secret('secret', 'name'); select decrypted_secret from"
         " vault.decrypted_secrets where name = 'name';",
         "create policy crew on realtime.messages for select to authenticated"
@@ -185,6 +191,12 @@ async def test_a_queue_gives_each_message_once_until_it_is_due_again(
         ]
         assert ask("(pgmq.read('Jobs', vt := 60, qty := 5)).message") == [{"n": 1}]
         assert ask("(pgmq.read('Jobs', 60, 5)).message") == []
+        assert ask("(pgmq.set_vt('Jobs', 1, vt := 0)).message") == [{"n": 1}]
+        assert ask("(pgmq.read_with_poll('Jobs', 60, 5)).message") == [{"n": 1}]
+        metrics = connection.execute(
+            "SELECT queue_length, total_messages, queue_visible_length FROM pgmq.metrics('Jobs')"
+        )
+        assert metrics.fetchall() == [(3, 3, 0)]
         assert ask("pgmq.archive('Jobs', 1)") == [True]
         assert ask("message FROM pgmq.a_jobs") == [{"n": 1}]
         assert ask("pgmq.delete('Jobs', 2)") == [True]
@@ -192,6 +204,11 @@ async def test_a_queue_gives_each_message_once_until_it_is_due_again(
         connection.execute("UPDATE pgmq.q_jobs SET vt = now()")
         assert ask("(pgmq.pop('Jobs')).msg_id") == [3]
         assert ask("(pgmq.list_queues()).queue_name") == ["Jobs"]
+        ask("pgmq.send('Jobs', '{}') FROM generate_series(1, 3)")
+        assert ask("pgmq.delete('Jobs', ARRAY[3, 4])") == [4]
+        assert ask("pgmq.archive('Jobs', ARRAY[5])") == [5]
+        assert ask("pgmq.purge_queue('Jobs')") == [1]
+        assert ask("(pgmq.metrics_all()).queue_length") == [0]
         assert ask("pgmq.drop_queue('Jobs')") == [True]
 
 

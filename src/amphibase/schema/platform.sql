@@ -55,6 +55,40 @@ BEGIN
             LANGUAGE sql
             AS 'WITH gone AS (DELETE FROM cron.job WHERE jobname = $1 RETURNING 1)
                 SELECT EXISTS (SELECT FROM gone)';
+        CREATE FUNCTION cron.schedule_in_database(
+            job_name text, schedule text, command text, database text,
+            username text DEFAULT NULL, active boolean DEFAULT true
+        ) RETURNS bigint LANGUAGE sql AS $body$
+            INSERT INTO cron.job (jobname, schedule, command, database, username, active)
+            VALUES ($1, $2, $3, $4, coalesce($5, current_user), $6)
+            ON CONFLICT (jobname) DO UPDATE
+            SET schedule = excluded.schedule, command = excluded.command,
+                database = excluded.database, username = excluded.username,
+                active = excluded.active
+            RETURNING jobid
+        $body$;
+        CREATE FUNCTION cron.alter_job(
+            job_id bigint, schedule text DEFAULT NULL, command text DEFAULT NULL,
+            database text DEFAULT NULL, username text DEFAULT NULL, active boolean DEFAULT NULL
+        ) RETURNS void LANGUAGE sql AS $body$
+            UPDATE cron.job
+            SET schedule = coalesce($2, job.schedule), command = coalesce($3, job.command),
+                database = coalesce($4, job.database), username = coalesce($5, job.username),
+                active = coalesce($6, job.active)
+            WHERE jobid = $1
+        $body$;
+        CREATE TABLE cron.job_run_details (
+            jobid bigint,
+            runid bigserial PRIMARY KEY,
+            job_pid integer,
+            database text,
+            username text,
+            command text,
+            status text,
+            return_message text,
+            start_time timestamptz,
+            end_time timestamptz
+        );
     END IF;
 
     IF to_regnamespace('net') IS NULL AND 'pg_net' <> ALL (available) THEN
@@ -73,6 +107,34 @@ BEGIN
             url text, params jsonb DEFAULT '{}', headers jsonb DEFAULT '{}',
             timeout_milliseconds integer DEFAULT 5000, body jsonb DEFAULT NULL
         ) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
+        CREATE TABLE net.http_request_queue (
+            id bigserial,
+            method text NOT NULL,
+            url text NOT NULL,
+            headers jsonb,
+            body bytea,
+            timeout_milliseconds integer NOT NULL
+        );
+        CREATE TABLE net._http_response (
+            id bigint,
+            status_code integer,
+            content_type text,
+            headers jsonb,
+            content text,
+            timed_out boolean,
+            error_msg text,
+            created timestamptz NOT NULL DEFAULT now()
+        );
+    END IF;
+
+    IF to_regnamespace('graphql') IS NULL AND 'pg_graphql' <> ALL (available) THEN
+        CREATE SCHEMA graphql;
+        GRANT USAGE ON SCHEMA graphql TO anon, authenticated, service_role;
+        CREATE FUNCTION graphql.resolve(
+            query text, variables jsonb DEFAULT '{}', "operationName" text DEFAULT NULL,
+            extensions jsonb DEFAULT NULL
+        ) RETURNS jsonb LANGUAGE sql STABLE
+            AS 'SELECT graphql_public.graphql($3, $1, $2, $4)';
     END IF;
 
     -- Unlike the platform's, these secrets are not encrypted: they are for development.
@@ -114,3 +176,14 @@ BEGIN
         GRANT EXECUTE ON FUNCTION vault.create_secret, vault.update_secret TO service_role;
     END IF;
 END $$;
+
+-- Event triggers of the platform, of which migrations that are drawn from a database have the
+-- functions' names.
+CREATE OR REPLACE FUNCTION extensions.grant_pg_cron_access() RETURNS event_trigger
+    LANGUAGE plpgsql AS 'BEGIN END';
+CREATE OR REPLACE FUNCTION extensions.grant_pg_graphql_access() RETURNS event_trigger
+    LANGUAGE plpgsql AS 'BEGIN END';
+CREATE OR REPLACE FUNCTION extensions.grant_pg_net_access() RETURNS event_trigger
+    LANGUAGE plpgsql AS 'BEGIN END';
+CREATE OR REPLACE FUNCTION extensions.set_graphql_placeholder() RETURNS event_trigger
+    LANGUAGE plpgsql AS 'BEGIN END';

@@ -121,4 +121,77 @@ BEGIN
         GET DIAGNOSTICS gone = ROW_COUNT;
         RETURN gone > 0;
     END $body$;
+
+    CREATE FUNCTION pgmq.delete(queue_name text, msg_ids bigint[]) RETURNS SETOF bigint
+    LANGUAGE sql AS 'SELECT id FROM unnest($2) AS id WHERE pgmq.delete($1, id)';
+
+    CREATE FUNCTION pgmq.archive(queue_name text, msg_ids bigint[]) RETURNS SETOF bigint
+    LANGUAGE sql AS 'SELECT id FROM unnest($2) AS id WHERE pgmq.archive($1, id)';
+
+    CREATE FUNCTION pgmq.set_vt(queue_name text, msg_id bigint, vt integer)
+    RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $body$
+    BEGIN
+        RETURN QUERY EXECUTE format(
+            'UPDATE pgmq.%I AS q SET vt = clock_timestamp() + make_interval(secs => $2)
+            WHERE q.msg_id = $1
+            RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message', 'q_' || lower($1))
+            USING $2, $3;
+    END $body$;
+
+    CREATE FUNCTION pgmq.read_with_poll(
+        queue_name text, vt integer, qty integer, max_poll_seconds integer DEFAULT 5,
+        poll_interval_ms integer DEFAULT 100
+    ) RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $body$
+    DECLARE
+        ends timestamptz := clock_timestamp() + make_interval(secs => $4);
+    BEGIN
+        LOOP
+            RETURN QUERY SELECT * FROM pgmq.read($1, $2, $3);
+            EXIT WHEN FOUND OR clock_timestamp() >= ends;
+            PERFORM pg_sleep($5 / 1000.0);
+        END LOOP;
+    END $body$;
+
+    CREATE FUNCTION pgmq.purge_queue(queue_name text) RETURNS bigint
+    LANGUAGE plpgsql AS $body$
+    DECLARE
+        gone bigint;
+    BEGIN
+        EXECUTE format('DELETE FROM pgmq.%I', 'q_' || lower($1));
+        GET DIAGNOSTICS gone = ROW_COUNT;
+        RETURN gone;
+    END $body$;
+
+    CREATE TYPE pgmq.metrics_result AS (
+        queue_name text, queue_length bigint, newest_msg_age_sec integer,
+        oldest_msg_age_sec integer, total_messages bigint, scrape_time timestamptz,
+        queue_visible_length bigint
+    );
+
+    CREATE FUNCTION pgmq.metrics(queue_name text) RETURNS pgmq.metrics_result
+    LANGUAGE plpgsql AS $body$
+    DECLARE
+        result pgmq.metrics_result;
+        name text := format('pgmq.%I', 'q_' || lower($1));
+    BEGIN
+        EXECUTE format(
+            'SELECT $1, count(*),
+                extract(epoch FROM now() - max(enqueued_at))::integer,
+                extract(epoch FROM now() - min(enqueued_at))::integer,
+                coalesce(pg_sequence_last_value($2), 0), now(),
+                count(*) FILTER (WHERE vt <= clock_timestamp())
+            FROM %s', name)
+            INTO result USING $1, pg_get_serial_sequence(name, 'msg_id')::regclass;
+        RETURN result;
+    END $body$;
+
+    CREATE FUNCTION pgmq.metrics_all() RETURNS SETOF pgmq.metrics_result
+    LANGUAGE sql AS 'SELECT (pgmq.metrics(queue_name)).* FROM pgmq.meta';
+
+    CREATE FUNCTION pgmq.create_non_partitioned(queue_name text) RETURNS void
+    LANGUAGE sql AS 'SELECT pgmq.create($1)';
+
+    -- Its queue outlives a crash of the server as well.
+    CREATE FUNCTION pgmq.create_unlogged(queue_name text) RETURNS void
+    LANGUAGE sql AS 'SELECT pgmq.create($1)';
 END $$;

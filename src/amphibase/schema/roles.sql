@@ -19,7 +19,12 @@ BEGIN
             -- What people's own migrations name, and nobody signs in as.
             ('postgres', 'NOLOGIN'),
             ('supabase_admin', 'NOLOGIN'),
-            ('dashboard_user', 'NOLOGIN')
+            ('dashboard_user', 'NOLOGIN'),
+            ('pgbouncer', 'NOLOGIN'),
+            ('supabase_etl_admin', 'NOLOGIN'),
+            ('supabase_functions_admin', 'NOLOGIN'),
+            ('supabase_read_only_user', 'NOLOGIN'),
+            ('supabase_replication_admin', 'NOLOGIN')
         ) AS wanted (name, options)
         WHERE name NOT IN (SELECT rolname FROM pg_roles)
     LOOP
