@@ -57,7 +57,10 @@ async def test_generated_links_change_an_address_together(api: Api) -> None:
     assert (await api.sign_in("new@example.com")).status_code == 200
 
 
-async def test_a_link_for_another_change_of_address_makes_the_one_before_void(api: Api) -> None:
+async def test_a_link_for_another_change_of_address_makes_the_one_before_void(
+    confirming: Api,
+) -> None:
+    api = confirming
     await api.create()
 
     async def link(which: str, new: str) -> str:

@@ -351,8 +351,12 @@ async def test_with_pkce_a_link_gives_a_code_that_only_who_asked_can_exchange(ap
     assert rejection(await api.post(exchange, right)) == (404, "flow_state_not_found")
 
 
-async def test_with_pkce_the_first_of_two_emails_says_so_in_query_and_fragment(api: Api) -> None:
-    token = (await api.sign_up())["access_token"]
+async def test_with_pkce_the_first_of_two_emails_says_so_in_query_and_fragment(
+    confirming: Api,
+) -> None:
+    api = confirming
+    await api.create()
+    token = (await api.sign_in()).json()["access_token"]
     await api.put("/user", {"email": "new@example.com", **PKCE}, token=token)
     _, query, fragment = sent_to(await follow(api, api.message().link))
     assert fragment == {**query, "sb": ""}

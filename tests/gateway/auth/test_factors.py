@@ -99,6 +99,20 @@ async def test_a_challenge_is_good_once_and_for_a_while(api: Api) -> None:
     assert rejection(late) == (422, "mfa_challenge_expired")
 
 
+async def test_a_challenge_that_was_met_or_is_no_id_is_rejected(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    factor = await enrolled(api, token)
+    path = f"/factors/{factor['id']}"
+    challenge = (await api.post(f"{path}/challenge", token=token)).json()
+    body = {"challenge_id": challenge["id"], "code": code_of(factor)}
+    strong = (await api.post(f"{path}/verify", body, token=token)).json()["access_token"]
+    again = await api.post(f"{path}/verify", body, token=strong)
+    assert rejection(again) == (422, "mfa_ip_address_mismatch")
+    assert api.rows("SELECT verified_at IS NULL FROM auth.mfa_challenges") == [(False,)]
+    no_id = await api.post(f"{path}/verify", {**body, "challenge_id": "7"}, token=strong)
+    assert rejection(no_id) == (400, "bad_json")
+
+
 async def test_codes_of_a_factor_cannot_be_tried_one_by_one(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     factor = await enrolled(api, token)
@@ -140,6 +154,7 @@ async def test_a_factors_name_is_taken_once_and_their_number_is_bounded(
         "mfa_factor_name_conflict",
     )
     await enrolled(api, token, "other")
+    api.rows("UPDATE auth.mfa_factors SET status = 'verified'")  # and the session is aal1
     body = {"factor_type": "totp", "friendly_name": "third"}
     assert rejection(await api.post("/factors", body, token=token)) == (
         422,

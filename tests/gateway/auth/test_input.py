@@ -40,6 +40,62 @@ LONG = "x" * 73
         ),
         ("/magiclink", {}, 422, "validation_failed", "Password recovery requires an email"),
         (
+            "/otp",
+            {"code_challenge": "x" * 43},
+            400,
+            "validation_failed",
+            "PKCE flow requires code_challenge_method and code_challenge",
+        ),
+        (
+            "/recover",
+            {"email": "ann", "code_challenge": "x"},
+            400,
+            "validation_failed",
+            "Unable to validate email address: invalid format",
+        ),
+        (
+            "/resend",
+            {"type": "sms", "email": EMAIL},
+            400,
+            "validation_failed",
+            "Type provided requires a phone number",
+        ),
+        (
+            "/resend",
+            {"type": "signup", "email": EMAIL, "phone": "49"},
+            400,
+            "validation_failed",
+            "Only an email address or phone number should be provided.",
+        ),
+        (
+            "/resend",
+            {"type": "phone_change"},
+            400,
+            "validation_failed",
+            "Missing email address or phone number",
+        ),
+        (
+            "/resend",
+            {"type": "phone_change", "phone": "4915550100"},
+            400,
+            "phone_provider_disabled",
+            "Phone logins are disabled",
+        ),
+        (
+            "/verify",
+            {"type": "signup", "email": "ann", "token": "123456"},
+            422,
+            "validation_failed",
+            "Invalid email format",
+        ),
+        (
+            "/verify",
+            {"type": "signup", "token_hash": "x", "redirect_to": "http://127.0.0.1:3000"},
+            400,
+            "validation_failed",
+            "Only the token_hash and type should be provided",
+        ),
+        (
             "/verify",
             {"type": "nonsense", "email": EMAIL, "token": "123456"},
             403,
@@ -190,3 +246,49 @@ async def test_an_api_key_alone_is_no_bearer_of_a_token(
     assert response.json()["message"] == "This endpoint requires a valid Bearer token"
     opaque = await api.get("/admin/users", headers={"apikey": "sb_secret_x"})
     assert opaque.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/recover", "/resend"])
+async def test_no_email_is_sent_where_sign_in_by_email_is_off(serve: ServeAuth, path: str) -> None:
+    api = await serve(external_email_enabled=False)
+    await api.create()
+    response = await api.post(path, {"email": EMAIL, "type": "signup"})
+    assert rejection(response) == (400, "email_provider_disabled")
+    assert api.inbox.emails() == []
+
+
+async def test_a_channel_is_sms_where_no_hook_sends_the_messages(serve: ServeAuth) -> None:
+    api = await serve(external_phone_enabled=True, sms_test_otp="4915550100:123456")
+    body = {"phone": "4915550100", "password": PASSWORD}
+    for path in ("/otp", "/signup"):
+        rejected = await api.post(path, {**body, "channel": "whatsapp"})
+        assert rejected.json()["message"].startswith("Invalid channel, supported values are")
+    assert (await api.post("/otp", {**body, "channel": "sms"})).status_code == 200
+
+
+async def test_single_sign_on_alone_changes_the_address_of_its_user(api: Api) -> None:
+    user = await api.create()
+    token = (await api.sign_in()).json()["access_token"]
+    api.rows("UPDATE auth.users SET is_sso_user = true WHERE id = %s", user["id"])
+    for body in ({"email": "new@example.com"}, {"password": "another password"}):
+        assert rejection(await api.put("/user", body, token=token)) == (422, "user_sso_managed")
+    assert (await api.put("/user", {"data": {"a": 1}}, token=token)).status_code == 200
+
+
+async def test_app_metadata_are_not_the_users_to_change_not_even_to_nothing(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    assert rejection(await api.put("/user", {"app_metadata": {}}, token=token)) == (
+        403,
+        "not_admin",
+    )
+
+
+async def test_who_has_no_session_signs_out_everywhere(api: Api) -> None:
+    session = await api.sign_up()
+    claims = api.tokens.verify(session["access_token"])
+    token = api.tokens.issue({key: claims[key] for key in claims.keys() - {"session_id"}})
+    assert (await api.post("/logout?scope=local", token=token)).status_code == 204
+    assert rejection(await api.get("/user", token=session["access_token"])) == (
+        403,
+        "session_not_found",
+    )

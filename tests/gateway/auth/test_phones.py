@@ -118,7 +118,7 @@ async def test_a_number_of_another_user_is_rejected(phones: Api) -> None:
     token = (await verify(phones)).json()["access_token"]
     taken = await phones.put("/user", {"phone": NEW_PHONE}, token=token)
     assert rejection(taken) == (422, "phone_exists")
-    assert taken.json()["message"] == "Phone number already registered by another user"
+    assert taken.json()["message"] == "A user with this phone number has already been registered"
 
 
 async def test_no_code_goes_to_a_number_without_one_for_tests(phones: Api) -> None:

@@ -111,8 +111,10 @@ async def test_a_session_that_is_not_fresh_needs_a_code_for_a_new_password(
     assert (await api.sign_in(password="a new password")).status_code == 200
 
 
-async def test_a_new_address_is_confirmed_by_both_emails(api: Api) -> None:
-    token = (await api.sign_up())["access_token"]
+async def test_a_new_address_is_confirmed_by_both_emails(confirming: Api) -> None:
+    api = confirming
+    await api.create(user_metadata={"email": "ann@example.com"})
+    token = (await api.sign_in()).json()["access_token"]
     user = (await api.put("/user", {"email": "new@example.com"}, token=token)).json()
     assert user["email"] == "ann@example.com"
     assert user["new_email"] == "new@example.com"
@@ -130,8 +132,10 @@ async def test_a_new_address_is_confirmed_by_both_emails(api: Api) -> None:
     assert rejection(await api.sign_in()) == (400, "invalid_credentials")
 
 
-async def test_a_new_address_is_confirmed_by_both_codes(api: Api) -> None:
-    token = (await api.sign_up())["access_token"]
+async def test_a_new_address_is_confirmed_by_both_codes(confirming: Api) -> None:
+    api = confirming
+    await api.create(user_metadata={"email": "ann@example.com"})
+    token = (await api.sign_in()).json()["access_token"]
     await api.put("/user", {"email": "new@example.com"}, token=token)
     body = {"type": "email_change", "email": "new@example.com"}
     first = await api.post("/verify", {**body, "token": api.message("new@example.com").code})
@@ -140,6 +144,14 @@ async def test_a_new_address_is_confirmed_by_both_codes(api: Api) -> None:
     assert rejection(again) == (403, "otp_expired")
     body = {"type": "email_change", "email": "ann@example.com", "token": api.message().code}
     assert (await api.post("/verify", body)).json()["user"]["email"] == "new@example.com"
+
+
+async def test_one_of_the_two_emails_is_enough_where_addresses_need_no_proof(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    await api.put("/user", {"email": "new@example.com"}, token=token)
+    followed = await api.client.get(api.message("new@example.com").link)
+    assert "type=email_change" in followed.headers["location"]
+    assert (await api.get("/user", token=token)).json()["email"] == "new@example.com"
 
 
 async def test_a_resend_does_not_reveal_whether_a_change_is_pending(serve: ServeAuth) -> None:

@@ -54,7 +54,10 @@ async def accept_email_change(core: Core, connection: AsyncConnection, user: Aut
     Raises:
         AuthError: another user has the address by now.
     """
-    needs_other = core.settings.mailer_secure_email_change_enabled and bool(user.row.email)
+    settings = core.settings
+    # Where addresses need no proof, as in Supabase Auth, that of one is enough.
+    confirms_both = settings.mailer_secure_email_change_enabled and not settings.mailer_autoconfirm
+    needs_other = confirms_both and bool(user.row.email)
     try:
         return await core.email_changes.confirm(connection, user.row, needs_other=needs_other)
     except EmailAlreadyRegistered:

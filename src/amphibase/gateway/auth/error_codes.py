@@ -150,6 +150,11 @@ EMAIL_EXISTS = ErrorCode(
 )
 PHONE_EXISTS = ErrorCode(422, "phone_exists", "Phone number already registered by another user")
 ID_EXISTS = ErrorCode(422, "conflict", "A user with this id exists already")
+USER_SSO_MANAGED = ErrorCode(
+    422,
+    "user_sso_managed",
+    "Updating email, phone, password of a SSO account only possible via SSO",
+)
 SAME_PASSWORD = ErrorCode(
     422, "same_password", "New password should be different from the old password."
 )
@@ -207,10 +212,10 @@ MFA_TOTP_VERIFY_DISABLED = ErrorCode(
     422, "mfa_totp_verify_not_enabled", "MFA verification is disabled for TOTP"
 )
 MFA_PHONE_VERIFY_DISABLED = ErrorCode(
-    422, "mfa_phone_verify_not_enabled", "MFA verification is disabled for phone"
+    422, "mfa_phone_verify_not_enabled", "MFA verification is disabled for Phone"
 )
 MFA_WEBAUTHN_VERIFY_DISABLED = ErrorCode(
-    422, "mfa_webauthn_verify_not_enabled", "MFA verification is disabled for webauthn"
+    422, "mfa_webauthn_verify_not_enabled", "MFA verification is disabled for WebAuthn"
 )
 MFA_IP_ADDRESS_MISMATCH = ErrorCode(
     422, "mfa_ip_address_mismatch", "Challenge and verify IP addresses mismatch."

@@ -8,12 +8,14 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
+from pydantic import Field
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth import sms
 from amphibase.gateway.auth.attempts import too_soon
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import BearerUser, claims_of, signed_in
@@ -30,6 +32,7 @@ WINDOW = 1
 """How many codes before and after the current one are taken: clocks differ."""
 
 QR_SCALE = 4
+NO_ID = UUID(int=0)
 
 PHONE_FACTOR = "phone factor"
 """What the code of a text message is for."""
@@ -47,7 +50,7 @@ class ChallengeBody(Body):
 
 
 class VerifyFactorBody(Body):
-    challenge_id: str = ""
+    challenge_id: UUID = Field(NO_ID, strict=False)
     code: str = ""
 
 
@@ -62,20 +65,19 @@ async def enroll(core: Core, request: Request) -> Response:
         phone = None
         if body.factor_type == "phone":
             phone = await _replace_unverified(core, connection, user, body.phone)
-            user = await core.users.get(connection, user.id)
-        if any(factor.friendly_name == body.friendly_name for factor in user.factors):
-            raise name_taken(body.friendly_name)
-        caller.require_second_factor(403, "AAL2 required to enroll a new factor")
         await core.factors.remove_unverified(
-            connection, user.id, core.settings.mfa_factor_expiry_duration
+            connection, user.id, older_than=core.settings.mfa_factor_expiry_duration
         )
         user = await core.users.get(connection, user.id)
+        if any(factor.friendly_name == body.friendly_name for factor in user.factors):
+            raise name_taken(body.friendly_name)
         verified = sum(each.status == "verified" for each in user.factors)
         if (
             len(user.factors) >= core.settings.mfa_max_enrolled_factors
             or verified >= core.settings.mfa_max_verified_factors
         ):
             raise AuthError(codes.MFA_TOO_MANY_FACTORS)
+        caller.require_second_factor(403, "AAL2 required to enroll a new factor")
         secret = _new_secret() if phone is None else None
         id = await core.factors.add(
             connection, user.id, body.friendly_name, secret=secret, phone=phone
@@ -139,11 +141,7 @@ async def challenge(core: Core, request: Request) -> Response:
 
 def _check_message(core: Core, factor: Row[Any], channel: str) -> None:
     """Raise AuthError unless a text message may go to the factor's number now."""
-    if channel not in ("", "sms"):
-        raise invalid(
-            "Invalid channel, supported values are 'sms' or 'whatsapp'. 'whatsapp' is only "
-            "supported if Twilio or Twilio Verify is used as the provider."
-        )
+    sms.check_channel(core, channel)
     if factor.last_challenged_at is not None:
         wait = factor.last_challenged_at + core.settings.mfa_phone_max_frequency - utc_now()
         if (seconds := wait.total_seconds()) > 0:
@@ -190,7 +188,7 @@ async def verify(core: Core, request: Request) -> Response:
                     if factor.factor_type == "phone"
                     else codes.MFA_VERIFICATION_FAILED
                 )
-        await core.factors.remove_challenge(connection, challenge_row.id)
+        await core.factors.use_challenge(connection, challenge_row.id)
         await core.audit.record(
             connection,
             user.row,
@@ -212,7 +210,7 @@ async def verify(core: Core, request: Request) -> Response:
         if session is None:
             raise AuthError(codes.SESSION_NOT_FOUND, "The token belongs to no live session")
         await core.factors.end_weaker_sessions(connection, user.id, session.session_id)
-        await core.factors.remove_unverified(connection, user.id)
+        await core.factors.remove_unverified(connection, user.id, factor.factor_type)
         user = await core.users.get(connection, user.id)
         session = await core.engine.with_claims(connection, user.row, session)
         return respond_uncached(core.session_json(user, session))
@@ -298,16 +296,13 @@ def _check_verifiable(core: Core, factor: Row[Any]) -> None:
 
 
 async def _challenge(
-    core: Core, connection: AsyncConnection, request: Request, factor: Row[Any], id: str
+    core: Core, connection: AsyncConnection, request: Request, factor: Row[Any], id: UUID
 ) -> Row[Any]:
-    if not id:
-        raise AuthError(codes.MFA_CHALLENGE_NOT_FOUND)
-    challenge_row = await core.factors.find_challenge(
-        connection, factor.id, uuid_of(id, "challenge_id")
-    )
+    challenge_row = await core.factors.find_challenge(connection, factor.id, id)
     if challenge_row is None:
         raise AuthError(codes.MFA_CHALLENGE_NOT_FOUND)
-    if str(challenge_row.ip_address) != (address_of(request) or NO_ADDRESS):
+    is_same_client = str(challenge_row.ip_address) == (address_of(request) or NO_ADDRESS)
+    if challenge_row.verified_at is not None or not is_same_client:
         raise AuthError(codes.MFA_IP_ADDRESS_MISMATCH)
     lifetime = timedelta(seconds=core.settings.mfa_challenge_expiry_duration)
     if challenge_row.created_at + lifetime < utc_now():

@@ -17,7 +17,7 @@ from amphibase.schema.tables import Tables
 NO_ADDRESS = "0.0.0.0"  # noqa: S104 - a value, nothing listens there
 
 KEPT = timedelta(days=1)
-"""How long unverified challenges are stored: as long as they can be valid."""
+"""How long challenges are stored: at least as long as they can be valid."""
 
 
 METHODS = {"totp": "totp", "phone": "mfa/phone", "webauthn": "mfa/webauthn"}
@@ -112,17 +112,27 @@ class Factors:
         await connection.execute(delete(self._factors).where(self._factors.c.id == factor.id))
 
     async def remove_unverified(
-        self, connection: AsyncConnection, user_id: UUID, older_than: timedelta = timedelta(0)
+        self,
+        connection: AsyncConnection,
+        user_id: UUID,
+        factor_type: str | None = None,
+        *,
+        older_than: timedelta = timedelta(0),
     ) -> None:
-        """Delete factors of the user that never were verified."""
+        """Delete factors of the user that never were verified.
+
+        Args:
+            factor_type: None for those of all types.
+        """
         table = self._factors
-        await connection.execute(
-            delete(table).where(
-                table.c.user_id == user_id,
-                table.c.status == "unverified",
-                table.c.created_at <= utc_now() - older_than,
-            )
+        statement = delete(table).where(
+            table.c.user_id == user_id,
+            table.c.status == "unverified",
+            table.c.created_at <= utc_now() - older_than,
         )
+        if factor_type is not None:
+            statement = statement.where(table.c.factor_type == factor_type)
+        await connection.execute(statement)
 
     async def challenge(
         self, connection: AsyncConnection, factor_id: UUID, address: str | None
@@ -164,9 +174,12 @@ class Factors:
         )
         return rows.one_or_none()
 
-    async def remove_challenge(self, connection: AsyncConnection, id: UUID) -> None:
-        """Delete a challenge."""
-        await connection.execute(delete(self._challenges).where(self._challenges.c.id == id))
+    async def use_challenge(self, connection: AsyncConnection, id: UUID) -> None:
+        """Record that a challenge was met, so that no other code meets it."""
+        table = self._challenges
+        await connection.execute(
+            update(table).where(table.c.id == id).values(verified_at=utc_now(), otp_code=None)
+        )
 
     async def end_weaker_sessions(
         self, connection: AsyncConnection, user_id: UUID, keep: UUID

@@ -44,6 +44,7 @@ async def otp(core: Core, request: Request) -> Response:
         raise invalid("Only an email address or phone number should be provided")
     if body.email and body.channel:
         raise invalid("Channel should only be specified with Phone OTP")
+    body.check_challenge()
     if body.phone:
         return await _send_sms(core, request, body)
     if not body.email:
@@ -96,6 +97,7 @@ async def _send_sms(core: Core, request: Request, body: OtpBody) -> Response:
     if not core.settings.external_phone_enabled:
         raise AuthError(codes.PHONE_DISABLED)
     phone = phone_of(body.phone)
+    sms.check_channel(core, body.channel)
     async with core.database.write() as connection:
         user = await core.users.find_by_phone(connection, phone, lock=True)
         if user is None:
@@ -110,7 +112,7 @@ async def _send_sms(core: Core, request: Request, body: OtpBody) -> Response:
         action = AuditAction.RECOVERY_REQUESTED
         await core.audit.record(connection, user.row, action, traits=traits)
         message_id = await sms.send_code(core, connection, user, phone, "confirmation_token")
-    return respond({"message_id": message_id})
+    return respond(sms.message(message_id))
 
 
 async def _sign_in_email(

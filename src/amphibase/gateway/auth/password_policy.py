@@ -32,6 +32,7 @@ async def violation(settings: AuthSettings, password: str) -> PasswordViolation 
         messages.append(
             "Password should contain at least one character of each: "
             + ", ".join(required_characters(settings))
+            + "."
         )
     if settings.password_hibp_enabled and await _has_leaked(settings, password):
         reasons.append("pwned")

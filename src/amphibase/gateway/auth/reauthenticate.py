@@ -46,4 +46,4 @@ async def _by_phone(
     core.check_frequency(user.row.reauthentication_sent_at)
     message_id = await sms.send_code(core, connection, user, phone, "reauthentication_token")
     await core.users.change(connection, user.id, reauthentication_sent_at=utc_now())
-    return respond({"message_id": message_id})
+    return respond(sms.message(message_id))

@@ -3,10 +3,11 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import PkceBody, email_of, read
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import invalid
+from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.responses import respond
 from amphibase.models import utc_now
 
@@ -17,12 +18,14 @@ class RecoverBody(PkceBody):
 
 async def recover(core: Core, request: Request) -> Response:
     """Send the link if the account exists; neither the response nor its time reveals it."""
+    if not core.settings.external_email_enabled:
+        raise AuthError(codes.EMAIL_LOGIN_DISABLED, status=400)
     body = await read(request, RecoverBody)
     if not body.email:
         raise invalid("Password recovery requires an email")
+    email = email_of(body.email)
     challenge = body.check_challenge()
     has_challenge = challenge is not None
-    email = email_of(body.email)
     await core.email_limiter.check("recovery", email)
     async with core.database.write() as connection:
         user = await core.users.find_by_email(connection, email, lock=True)

@@ -1,5 +1,6 @@
 """`POST /resend`: the email of a sign-up or of a change of address again."""
 
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,6 +13,7 @@ from amphibase.gateway.auth.email_change import begin_email_change
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.sign_up import sign_up_request
+from amphibase.gateway.auth.users import AuthUser
 
 RESENDABLE = ("signup", "email_change", "sms", "phone_change")
 
@@ -23,20 +25,30 @@ class ResendBody(PkceBody):
 
 
 async def resend(core: Core, request: Request) -> Response:
-    """Send the email again if one is pending; the response does not reveal it."""
+    """Send the email or the text message again if one is pending; the response does not reveal
+    it."""
     body = await read(request, ResendBody)
     if body.type not in RESENDABLE:
         raise invalid(f"Missing one of these types: {', '.join(RESENDABLE)}")
-    if body.type in ("sms", "phone_change"):
-        return await _resend_sms(core, body)
-    if body.phone:
-        raise invalid("Only an email address should be provided for this type")
-    if not body.email:
+    if body.type in ("signup", "email_change"):
+        body.check_challenge()
+    if body.type == "signup" and not body.email:
         raise invalid("Type provided requires an email address")
+    if body.type == "sms" and not body.phone:
+        raise invalid("Type provided requires a phone number")
+    if body.email and body.phone:
+        raise invalid("Only an email address or phone number should be provided.")
+    if body.phone:
+        return await _resend_by_phone(core, request, body)
+    if not body.email:
+        raise invalid("Missing email address or phone number")
     if not core.settings.external_email_enabled:
-        raise AuthError(codes.EMAIL_LOGIN_DISABLED)
-    body.check_challenge()
+        raise AuthError(codes.EMAIL_LOGIN_DISABLED, status=400)
     email = email_of(body.email)
+    if body.type == "phone_change":
+        async with core.database.write() as connection:
+            user = await core.users.find_by_email(connection, email, lock=True)
+            return await _resend_phone_change(core, connection, user)
     await core.email_limiter.check(body.type, email)
     if body.type == "signup":
         await _resend_sign_up(core, request, email, body)
@@ -45,27 +57,34 @@ async def resend(core: Core, request: Request) -> Response:
     return respond({})
 
 
-async def _resend_sms(core: Core, body: ResendBody) -> Response:
-    if body.email:
-        raise invalid("Only a phone number should be provided for this type")
-    if not body.phone:
-        raise invalid("Type provided requires a phone number")
+async def _resend_by_phone(core: Core, request: Request, body: ResendBody) -> Response:
     if not core.settings.external_phone_enabled:
-        raise AuthError(codes.PHONE_DISABLED)
+        raise AuthError(codes.PHONE_LOGIN_DISABLED, status=400)
     phone = phone_of(body.phone)
+    if body.type == "email_change":
+        await core.email_limiter.check(body.type, phone)
     async with core.database.write() as connection:
         user = await core.users.find_by_phone(connection, phone, lock=True)
-        if user is None:
-            return respond({})
-        if body.type == "phone_change" and user.row.phone_change:
-            new = user.row.phone_change
-            message_id = await sms.send_code(core, connection, user, new, "phone_change_token")
-        elif body.type == "sms" and user.row.phone_confirmed_at is None:
+        if body.type == "phone_change":
+            return await _resend_phone_change(core, connection, user)
+        if body.type == "sms" and user is not None and user.row.phone_confirmed_at is None:
             await core.audit.record(connection, user.row, AuditAction.RECOVERY_REQUESTED)
             message_id = await sms.send_code(core, connection, user, phone, "confirmation_token")
-        else:
-            return respond({})
-    return respond({"message_id": message_id})
+            return respond(sms.message(message_id))
+    if body.type == "email_change" and user is not None and user.row.email:
+        await _resend_email_change(core, request, user.row.email, body)
+    return respond({})
+
+
+async def _resend_phone_change(
+    core: Core, connection: AsyncConnection, user: AuthUser | None
+) -> Response:
+    if user is None or not user.row.phone_change:
+        return respond({})
+    new = user.row.phone_change
+    return respond(
+        sms.message(await sms.send_code(core, connection, user, new, "phone_change_token"))
+    )
 
 
 async def _resend_sign_up(core: Core, request: Request, email: str, body: ResendBody) -> None:

@@ -50,6 +50,7 @@ async def sign_up(core: Core, request: Request) -> Response:
     check_open(core)
     if not body.password:
         raise invalid("Signup requires a valid password")
+    await check_password(core.settings, body.password)
     if body.email and body.phone:
         raise invalid("Only an email address or phone number should be provided on signup.")
     if body.phone:
@@ -134,11 +135,10 @@ def send_sign_up(
 
 
 async def _with_email(core: Core, request: Request, body: SignUpBody) -> Response:
+    body.check_challenge()
     if not core.settings.external_email_enabled:
         raise AuthError(codes.EMAIL_SIGNUP_DISABLED)
-    body.check_challenge()
     email = email_of(body.email)
-    await check_password(core.settings, body.password)
     new = sign_up_request(core, request, email, body, body.data)
     new = replace(new, password=body.password)
     await check_new_email(core, request, new)
@@ -171,12 +171,12 @@ async def _confirmed(core: Core, request: Request, new: SignUpRequest, password:
 
 
 async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Response:
-    if not core.settings.external_phone_enabled:
-        raise AuthError(codes.PHONE_SIGNUP_DISABLED)
+    sms.check_channel(core, body.channel)
     if body.code_challenge:
         raise invalid("PKCE not supported for phone signups")
+    if not core.settings.external_phone_enabled:
+        raise AuthError(codes.PHONE_SIGNUP_DISABLED)
     phone = phone_of(body.phone)
-    await check_password(core.settings, body.password)
     password_hash = await core.passwords.hash(body.password)
     async with core.database.write() as connection:
         user = await core.users.find_by_phone(connection, phone, lock=True)

@@ -7,11 +7,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from amphibase.accounts.one_time_tokens import Kind
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
 
 TEST_MESSAGE_ID = "test-otp"
+
+
+def check_channel(core: Core, channel: str) -> None:
+    """Raise AuthError for a channel that messages cannot go by; a hook decides on it by itself."""
+    if channel not in ("", "sms") and not core.hooks.sends_sms:
+        raise invalid(
+            "Invalid channel, supported values are 'sms' or 'whatsapp'. 'whatsapp' is only "
+            "supported if Twilio or Twilio Verify is used as the provider."
+        )
 
 
 async def send_code(
@@ -36,6 +45,11 @@ async def send_code(
     token = await core.one_time_tokens.issue(connection, user.id, kind, phone)
     await core.hooks.send_sms(connection, user_json(user), phone, token.code)
     return ""
+
+
+def message(id: str) -> dict[str, str]:
+    """Return what a response says of a message, which has no id where a hook sends it."""
+    return {"message_id": id} if id else {}
 
 
 async def redeem(

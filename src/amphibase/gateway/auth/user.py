@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
@@ -38,6 +39,7 @@ FRESH = timedelta(hours=24)
 class UserBody(PkceBody):
     email: str = ""
     phone: str = ""
+    channel: str = ""
     password: str | None = None
     nonce: str = ""
     current_password: str = ""
@@ -69,11 +71,17 @@ async def update(core: Core, request: Request) -> Response:
     phone = phone_of(body.phone) if body.phone else ""
     if phone == caller.user.row.phone:
         phone = ""
-    _check(core, body, caller, email, phone)
-    if body.app_metadata and not is_admin(core, claims):
+    if body.phone:
+        sms.check_channel(core, body.channel)
+    if body.password is not None:
+        await check_password(core.settings, body.password)
+    if body.app_metadata is not None and not is_admin(core, claims):
         raise AuthError(codes.NOT_ADMIN, "Updating app_metadata requires admin privileges")
+    _check(core, body, caller, email, phone)
     password_hash = None
     if body.password is not None:
+        if _needs_code(core, caller) and not body.nonce:
+            raise AuthError(codes.REAUTHENTICATION_NEEDED)
         await _check_current_password(core, caller, body.current_password)
         await _check_new_password(core, caller, body.password)
         password_hash = await core.passwords.hash(body.password)
@@ -111,15 +119,17 @@ def _check(core: Core, body: UserBody, caller: BearerUser, email: str, phone: st
     if email and not core.settings.external_email_enabled:
         raise AuthError(codes.EMAIL_LOGIN_DISABLED)
     body.check_challenge()
+    if email or phone or body.password is not None:
+        caller.require_second_factor(
+            401, "AAL2 session is required to update email or password when MFA is enabled."
+        )
     row = caller.user.row
     if row.is_anonymous and body.password and not (email or phone):
         raise invalid(
             "Updating password of an anonymous user without an email or phone is not allowed", 422
         )
-    if email or phone or body.password is not None:
-        caller.require_second_factor(
-            401, "AAL2 session is required to update email or password when MFA is enabled."
-        )
+    if row.is_sso_user and (email or phone or body.password or body.nonce):
+        raise AuthError(codes.USER_SSO_MANAGED)
 
 
 async def _check_current_password(core: Core, caller: BearerUser, password: str) -> None:
@@ -137,7 +147,6 @@ async def _check_current_password(core: Core, caller: BearerUser, password: str)
 
 
 async def _check_new_password(core: Core, caller: BearerUser, password: str) -> None:
-    await check_password(core.settings, password)
     current = caller.user.row.encrypted_password
     if current and await core.passwords.verify(password, current):
         raise AuthError(codes.SAME_PASSWORD)
@@ -150,8 +159,6 @@ def _needs_code(core: Core, caller: BearerUser) -> bool:
 
 
 async def _check_nonce(core: Core, connection: AsyncConnection, user: AuthUser, nonce: str) -> None:
-    if not nonce:
-        raise AuthError(codes.REAUTHENTICATION_NEEDED)
     with core.attempts.counting(str(user.id)):
         if not await core.one_time_tokens.redeem_code(
             connection, user.id, nonce, "reauthentication_token"
@@ -181,7 +188,9 @@ async def _change_phone(
     core: Core, connection: AsyncConnection, user: AuthUser, phone: str
 ) -> None:
     if await core.users.find_by_phone(connection, phone) is not None:
-        raise AuthError(codes.PHONE_EXISTS)
+        raise AuthError(
+            codes.PHONE_EXISTS, "A user with this phone number has already been registered"
+        )
     if core.settings.sms_autoconfirm:
         with database_errors("updating"):
             await change_phone(core.engine, connection, user.row, phone)
@@ -202,9 +211,7 @@ async def log_out(core: Core, request: Request) -> Response:
         match scope, caller.session_id:
             case "global", _:
                 await core.sessions.end(connection, user_id)
-            case "local", None:
-                pass
-            case "local", session_id:
+            case "local", UUID() as session_id:
                 await core.sessions.end(connection, user_id, session_id)
             case _, session_id:
                 await core.sessions.end(connection, user_id, keep=session_id)

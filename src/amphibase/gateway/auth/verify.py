@@ -61,12 +61,14 @@ class Verified:
     """A user whom an email has reached.
 
     Args:
+        kind: what the email was for, where its link says `email` alone: `signup`, `magiclink`.
         is_done: False where a change of address needs the other email too.
         password_required: whether the user has to choose a password.
         challenge: of the flow that the link ends.
     """
 
     user: AuthUser
+    kind: str = "signup"
     is_done: bool = True
     password_required: bool = False
     challenge: Challenge | None = None
@@ -77,7 +79,7 @@ async def follow_link(core: Core, request: Request) -> Response:
     error."""
     query = request.query_params
     redirect_to = core.redirects.of(request)
-    kind, token = query.get("type", ""), query.get("token", "") or query.get("token_hash", "")
+    kind, token = query.get("type", ""), query.get("token", "")
     if not kind:
         raise invalid("Verify requires a verification type")
     if not token:
@@ -104,7 +106,10 @@ async def _redirect_verified(
         fields = {"message": HALF_WAY}
         return redirect(redirect_to, query=fields if has_flow else None, fragment=fields)
     # Clients ask for a new password where the type is `recovery`.
-    kind = "recovery" if verified.password_required else kind
+    if verified.password_required:
+        kind = "recovery"
+    elif kind == "email":
+        kind = verified.kind
     if verified.challenge is not None:
         code = await core.flows.issue_code(
             connection, verified.user.id, _flow_method(kind), verified.challenge
@@ -123,13 +128,13 @@ async def verify(core: Core, request: Request) -> Response:
         raise invalid("Verify requires a verification type")
     if bool(body.token) == bool(body.token_hash):
         raise invalid("Verify requires either a token or a token hash")
-    if body.token_hash and (body.email or body.phone):
+    if body.token_hash and (body.email or body.phone or body.redirect_to):
         raise invalid("Only the token_hash and type should be provided")
     if body.token and body.phone and not body.email:
         return await _verify_phone(core, request, body)
     if body.token and (body.phone or not body.email):
         raise invalid("Only an email address or phone number should be provided on verify")
-    email = email_of(body.email) if body.token else ""
+    email = _email(body) if body.token else ""
     with core.attempts.counting(email) if email else nullcontext():
         async with core.database.write() as connection:
             if email:
@@ -143,6 +148,13 @@ async def verify(core: Core, request: Request) -> Response:
             session = await core.open_session(connection, verified.user.id, request, "otp")
     required = {"password_required": True} if verified.password_required else {}
     return respond_uncached({**session, **required})
+
+
+def _email(body: VerifyBody) -> str:
+    try:
+        return email_of(body.email)
+    except AuthError:
+        raise invalid("Invalid email format", 422) from None
 
 
 async def _verify_phone(core: Core, request: Request, body: VerifyBody) -> Response:
@@ -249,13 +261,14 @@ async def _accept(
             is_done = await accept_email_change(core, connection, user)
             if is_done:
                 await core.audit.record(connection, user.row, AuditAction.MODIFIED)
-            return Verified(user, is_done, challenge=challenge)
+            return Verified(user, is_done=is_done, challenge=challenge)
         await core.engine.prove_email(connection, user.row)
     if user.is_confirmed:
         await core.audit.record(connection, user.row, AuditAction.LOGIN)
     else:
         await core.audit.record(connection, user.row, AuditAction.SIGNED_UP, traits=BY_EMAIL)
-    return Verified(user, challenge=challenge)
+    purpose = "magiclink" if kind == "recovery_token" else "signup"
+    return Verified(user, purpose, challenge=challenge)
 
 
 def _check_ban(user: AuthUser) -> None:
