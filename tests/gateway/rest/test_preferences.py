@@ -16,12 +16,12 @@ LENIENT = "handling=lenient, timezone=UTC"
     ("request_line", "body", "prefer", "applied"),
     [
         ("GET /works", None, ALL, f"count=exact, tx=commit, {LENIENT}"),
-        ("POST /works", [], ALL, "resolution=merge-duplicates, return=representation, count=exact, "
-         f"tx=commit, missing=default, {LENIENT}"),
-        ("POST /notes", [], ALL, "return=representation, count=exact, tx=commit, missing=default, "
+        ("POST /works", [], ALL, "resolution=merge-duplicates, missing=default, "
+         f"return=representation, count=exact, tx=commit, {LENIENT}"),
+        ("POST /notes", [], ALL, "missing=default, return=representation, count=exact, tx=commit, "
          f"{LENIENT}"),
-        ("PATCH /works?id=eq.99", {"minutes": 1}, ALL, "return=representation, count=exact, "
-         f"tx=commit, missing=default, {LENIENT}"),
+        ("PATCH /works?id=eq.99", {"minutes": 1}, ALL, "missing=default, return=representation, "
+         f"count=exact, tx=commit, {LENIENT}"),
         ("PUT /works?id=eq.1", {"id": 1}, ALL.replace("tx=commit", "tx=rollback"),
          f"return=representation, count=exact, tx=rollback, {LENIENT}"),
         ("DELETE /works?id=eq.99", None, ALL, "return=representation, count=exact, tx=commit, "
@@ -30,6 +30,7 @@ LENIENT = "handling=lenient, timezone=UTC"
         ("DELETE /works?id=eq.99", None, "handling=strict,max-affected=5",
          "handling=strict, max-affected=5"),
         ("DELETE /works?id=eq.99", None, "max-affected=5", None),
+        ("DELETE /works?id=eq.99", None, "handling=strict,max-affected=many", "handling=strict"),
         ("POST /works", [], "return=headers-only", "return=headers-only"),
         ("GET /works", None, "count=planned, count=exact", "count=planned"),
         ("GET /works", None, "foo, bar=1, count=many, timezone=Nowhere", None),

@@ -20,7 +20,9 @@ _OFFSET = re.compile(r"[+-]?[0-9]{1,2}(:[0-5][0-9])?")
 """An offset from UTC, which Postgres takes for a time zone: a number counts hours to the east, and
 hours with minutes count to the west, as in POSIX. PostgREST has it since version 16."""
 
-_ORDER = ("resolution", "return", "count", "tx", "missing", "handling", "timezone", "max-affected")
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+_ORDER = ("resolution", "missing", "return", "count", "tx", "handling", "timezone", "max-affected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def read_preferences(
             invalid.append(preference)
     if not may_override_end:
         preferences.pop("tx", None)
-    most = preferences.get("max-affected")
+    most = preferences.get("max-affected", "")
     return Preferences(
         resolution=preferences.get("resolution"),
         representation=preferences.get("return"),
@@ -100,7 +102,7 @@ def read_preferences(
         missing=preferences.get("missing"),
         handling=preferences.get("handling"),
         timezone=preferences.get("timezone"),
-        max_affected=None if most is None else int(most),
+        max_affected=int(most) if _NUMBER.fullmatch(most) else None,
         invalid=tuple(invalid),
     )
 
@@ -109,5 +111,5 @@ def _is_known(name: str, value: str, timezones: frozenset[str]) -> bool:
     if name == "timezone":
         return value in timezones or _OFFSET.fullmatch(value) is not None
     if name == "max-affected":
-        return value.isascii() and value.isdigit() and len(value) < 19
+        return True  # what is no number is ignored, as upstream
     return value in _CHOICES.get(name, ())
