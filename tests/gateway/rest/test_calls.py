@@ -179,13 +179,13 @@ async def test_a_raw_body_needs_a_parameter_that_takes_it(api: DataApi) -> None:
     ("state", "status"),
     [("PT402", 402), ("PT599", 599), ("PTABC", 500), ("P0001", 400), ("28000", 403),
      ("42P17", 500), ("53400", 500), ("57P01", 503), ("XX000", 500), ("40001", 500),
-     ("0P000", 403), ("HV000", 500), ("22000", 400)],
+     ("0P000", 403), ("HV000", 500), ("22000", 400), ("22023", 400)],
 )  # fmt: skip
 async def test_what_a_function_raises_has_its_status(api: DataApi, state: str, status: int) -> None:
-    body = {"state": state, "message": "m", "detail": "d", "hint": "h"}
+    body = {"state": state, "message": "role", "detail": "d", "hint": "h"}
     response = await api.request("POST /rpc/fail", body)
     assert response.status_code == status
-    assert response.json() == {"code": state, "message": "m", "details": "d", "hint": "h"}
+    assert response.json() == {"code": state, "message": "role", "details": "d", "hint": "h"}
     assert response.headers["proxy-status"] == f"PostgREST; error={state}"
 
 

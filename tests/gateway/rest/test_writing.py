@@ -67,6 +67,8 @@ ONE = "application/vnd.pgrst.object+json"
         ("PUT /works?id=eq.1&select=id,title", {"id": 1, "title": "T"}, FULL, 200,
          [{"id": 1, "title": "T"}]),
         ("PUT /works?id=eq.9&select=id", [{"id": 9}], FULL, 201, [{"id": 9}]),
+        ("PUT /works?id=eq.9&select=title&columns=id", {"id": 9, "title": "T"}, FULL, 201,
+         [{"title": "T"}]),
         ("PUT /seats?id=eq.2&zone=eq.a&select=id", {"id": 2, "zone": "a"}, FULL, 201, [{"id": 2}]),
         # delete
         ("DELETE /scores?work_id=eq.1&select=pages", None, FULL, 200, [{"pages": 60}]),

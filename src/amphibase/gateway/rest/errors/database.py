@@ -63,7 +63,7 @@ def status_of_sqlstate(state: str, message: str, *, is_authenticated: bool) -> i
         return own if own in FINAL_STATUSES else 500
     if state == "21000":
         return 400 if message.endswith("requires a WHERE clause") else 500
-    if state == "22023" and message.startswith("role"):
+    if state == "22023" and message.startswith("role") and message.endswith("does not exist"):
         return 401
     if state == "42883" and message.startswith("function xmlagg("):
         return 406

@@ -75,7 +75,8 @@ def writes_columns(key: PlanKey) -> bool:
 
 
 def _column_names(key: PlanKey) -> tuple[str, ...]:
-    return key.keys if key.query.columns is None else key.query.columns
+    named = None if key.action == "put" else key.query.columns  # a PUT is of a whole row
+    return key.keys if named is None else named
 
 
 def _columns(key: PlanKey, table: Table) -> list[Column]:

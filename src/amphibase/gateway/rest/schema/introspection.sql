@@ -264,7 +264,7 @@ LEFT JOIN pg_catalog.pg_type st ON st.oid = p.proargtypes[0]
 LEFT JOIN pg_catalog.pg_class s ON s.oid = st.typrelid
 LEFT JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
 WHERE (t.typname ~ '^[A-Za-z0-9.-]+/[A-Za-z0-9.+-]+$' OR t.typname = '*/*')
-    AND (p.prokind = 'f' OR p.prokind = 'a' AND p.pronargs = 1 AND (
+    AND (p.prokind = 'f' AND NOT p.proretset OR p.prokind = 'a' AND p.pronargs = 1 AND (
         s.oid IS NOT NULL OR st.oid = 'anyelement'::regtype
     ))
     AND n.nspname = ANY(%(schemas)s)
@@ -281,8 +281,12 @@ JOIN pg_catalog.pg_type s ON s.oid = k.castsource
 JOIN pg_catalog.pg_type t ON t.oid = k.casttarget
 JOIN pg_catalog.pg_proc p ON p.oid = k.castfunc
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-WHERE (s.typtype = 'd' AND t.oid = 'json'::regtype)
-    OR (t.typtype = 'd' AND s.oid IN ('json'::regtype, 'text'::regtype))
+WHERE k.castcontext = 'i'
+    AND pg_catalog.has_function_privilege(k.castfunc, 'EXECUTE')
+    AND (
+        (s.typtype = 'd' AND t.oid = 'json'::regtype)
+        OR (t.typtype = 'd' AND s.oid IN ('json'::regtype, 'text'::regtype))
+    )
 
 -- name: timezones
 SELECT t.name FROM pg_catalog.pg_timezone_names() AS t

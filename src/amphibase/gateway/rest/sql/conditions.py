@@ -108,8 +108,9 @@ def _right(operand: Operand, filter: Filter, parameters: StatementParameters) ->
     )
     bound = parameters(value)
     if filter.quantifier is not None:
-        return f"{filter.quantifier.upper()}({_parsed_list(bound, operand)})"
-    return _parsed(bound, operand)
+        values = bound if is_pattern else _parsed_list(bound, operand)
+        return f"{filter.quantifier.upper()}({values})"
+    return bound if is_pattern else _parsed(bound, operand)
 
 
 def _parsed(bound: str, operand: Operand) -> str:
