@@ -9,6 +9,7 @@ import psycopg
 
 from amphibase.gateway.rest.plan.planner import Planner
 from amphibase.gateway.rest.plan.types import Action, PlanKey
+from amphibase.gateway.rest.request.media_type import read_media_type
 from amphibase.gateway.rest.request.payload import read_payload
 from amphibase.gateway.rest.request.query_string import read_query
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
@@ -158,7 +159,9 @@ class PlannerDatabase:
         if body is None:
             return PlanKey(Name("api", name), action, query, **more), values, None
         has_columns = query.columns is not None
-        payload = read_payload(body, media_type, has_columns=has_columns, is_call=action == "call")
+        payload = read_payload(
+            body, read_media_type(media_type), has_columns=has_columns, is_call=action == "call"
+        )
         keys = tuple(sorted(payload.columns or ()))
         more.setdefault("content", "json")
         return PlanKey(Name("api", name), action, query, keys=keys, **more), values, payload.text

@@ -59,6 +59,19 @@ DDL = """
     INSERT INTO players VALUES (1, 1, 2), (2, 1, 3), (3, 2, 4);
     CREATE TABLE sizes (a smallint, b integer PRIMARY KEY, c bigint);
 
+    CREATE DOMAIN signal AS int;
+    CREATE FUNCTION signal_to_json(signal) RETURNS json IMMUTABLE LANGUAGE sql
+        AS $$ SELECT to_json('!'::text) $$;
+    CREATE CAST (signal AS json) WITH FUNCTION signal_to_json(signal);
+    CREATE DOMAIN label AS text;
+    CREATE FUNCTION label_from_text(text) RETURNS label IMMUTABLE LANGUAGE sql
+        AS $$ SELECT '<' || $1 || '>' $$;
+    CREATE CAST (text AS label) WITH FUNCTION label_from_text(text) AS IMPLICIT;
+    CREATE TABLE buoys (id int PRIMARY KEY, light signal, name label);
+    INSERT INTO buoys VALUES (1, 7, '<Red>');
+    CREATE DOMAIN "text/html" AS text;
+    CREATE FUNCTION pages() RETURNS SETOF "text/html" STABLE LANGUAGE sql AS $$ SELECT '<p>' $$;
+
     CREATE TABLE people (id int PRIMARY KEY, name text, boss int REFERENCES people);
     CREATE TABLE friends (
         one int REFERENCES people, other int REFERENCES people, PRIMARY KEY (one, other)
@@ -115,6 +128,9 @@ NO_HOME = {"id": None, "name": None}
         # A constraint makes a relationship one-to-one, an index alone does not.
         ("/people?select=lockers(person),desks(person)&id=eq.1",
          [{"lockers": [{"person": 1}], "desks": {"person": 1}}]),
+        # Only implicit casts represent domains, and patterns are not their values.
+        ("/buoys?select=light&name=eq.Red", [{"light": 7}]),
+        ("/buoys?select=id&name=like.<R*&or=(name.ilike(any).{<r*,<b*})", [{"id": 1}]),
         # An empty `select` is as if it were missing, but for relations.
         ("/harbours?select=&id=eq.1", [{"id": 1, "name": "Alte Liebe"}]),
         ("/boats?select=name,harbours!home()&id=eq.1", [{"name": "Argo"}]),
@@ -173,6 +189,12 @@ NOT_CALLABLE = "Could not find the function public.{} in the schema cache"
         ("GET /people?select=salary", None, 400,
          {"code": "42703", "message": "column people.salary does not exist"}),
         ("GET /people?select=rivals(id)", None, 400, {"code": "PGRST200"}),
+        # OPTIONS names what is missing as other methods do.
+        ("OPTIONS /rpc/countryy", None, 404,
+         {"code": "PGRST202", "message": NOT_CALLABLE.format("countryy without parameters"),
+          "hint": "Perhaps you meant to call the function public.country"}),
+        ("OPTIONS /harbour", None, 404,
+         {"code": "PGRST205", "hint": "Perhaps you meant the table 'public.harbours'"}),
         # A junction that is not exposed is not there.
         ("GET /shelves?select=id,rooms(id)", None, 400, {"code": "PGRST200"}),
         # JSON would have one key twice.
@@ -188,6 +210,12 @@ async def test_an_error_is_that_of_postgrest(
     response = await api.request(request_line, body)
     assert response.status_code == status, response.text
     assert {name: response.json()[name] for name in error} == error
+
+
+async def test_a_set_is_no_value_of_a_media_type(api: DataApi) -> None:
+    response = await api.request("GET /rpc/pages", accept="text/html")
+    assert (response.status_code, response.json()["code"]) == (406, "PGRST107")
+    assert await api.read("/rpc/pages") == ["<p>"]
 
 
 async def test_the_description_has_openapis_formats_and_lists_what_can_be_called(

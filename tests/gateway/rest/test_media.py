@@ -34,7 +34,11 @@ UTF8 = "; charset=utf-8"
          f"{OBJECT}+json;nulls=stripped{UTF8}", '{"id":5}'),
         ("/works?select=id,minutes&id=eq.5", f"{ARRAY}+json;nulls=stripped",
          f"{ARRAY}+json;nulls=stripped{UTF8}", '[{"id":5}]'),
-        ("/works?select=id&id=eq.5", f"{ARRAY}+json", f"{ARRAY}+json{UTF8}", '[{"id":5}]'),
+        ("/works?select=id&id=eq.5", f"{ARRAY}+json", f"application/json{UTF8}", '[{"id":5}]'),
+        # Of types that are preferred alike, the most specific.
+        ("/works?select=id&id=eq.5", "*/*, text/csv", f"text/csv{UTF8}", "id\n5"),
+        ("/works?select=id,minutes&id=eq.5", f"{OBJECT}, {OBJECT};nulls=stripped",
+         f"{OBJECT}+json;nulls=stripped{UTF8}", '{"id":5}'),
         ("/rpc/names?limit=2", "text/csv", f"text/csv{UTF8}", "pgrst_scalar\nClara\nFanny"),
         ("/rpc/works_of?composer=1&select=id", "text/csv", f"text/csv{UTF8}", "id\n1\n2"),
         # handlers of a table's rows, of any rows, and functions
@@ -106,6 +110,22 @@ async def test_a_form_that_there_is_not_is_rejected(
     }
 
 
+@pytest.mark.parametrize(
+    ("accept", "shown"),
+    [
+        ("Text/X;q=0.5, image/png; a=b", "image/png;a=b, Text/X"),
+        (f'{PLAN}; options=wal|analyze; for="image/png"',
+         f'{PLAN}+text; for="image/png"; options=analyze|wal'),
+    ],
+)  # fmt: skip
+async def test_a_rejected_form_is_named_without_its_quality(
+    api: DataApi, accept: str, shown: str
+) -> None:
+    response = await api.request("GET /works", accept=accept)
+    message = f"None of these media types are available: {shown}"
+    assert (response.status_code, response.json()["message"]) == (406, message)
+
+
 async def test_an_object_is_exactly_one_row(api: DataApi) -> None:
     for url, rows in (("/works?id=eq.99", 0), ("/works", 5)):
         response = await api.request(f"GET {url}", accept=f"{OBJECT}+json")
@@ -124,7 +144,7 @@ async def test_an_object_is_exactly_one_row(api: DataApi) -> None:
         ("GET /works", None, PLAN, f'{PLAN}+text; for="application/json"', "Scan"),
         ("GET /works", None, f"{PLAN}+json", f'{PLAN}+json; for="application/json"', '"Plan"'),
         ("GET /works?select=id", None, f'{PLAN}+text; for="text/csv"; options=verbose|analyze',
-         f'{PLAN}+text; for="text/csv"; options=verbose|analyze', "actual"),
+         f'{PLAN}+text; for="text/csv"; options=analyze|verbose', "actual"),
         ("GET /works", None, f'{PLAN}; for="{OBJECT}"', f'{PLAN}+text; for="{OBJECT}+json"',
          "Scan"),
         ("GET /works", None, f'{PLAN}; for="{TABBED}"', f'{PLAN}+text; for="{TABBED}"', "Scan"),

@@ -103,7 +103,7 @@ class RequestHandler:
             )
         else:
             response, result = await self._mutate(context)
-        if len(self._settings.db_schemas) > 1:
+        if request.names_schema and any(name == b"content-type" for name, _ in response.headers):
             response.add(b"content-profile", request.schema)
         response.headers.append(_VARY)
         override(response, result)
@@ -121,14 +121,13 @@ class RequestHandler:
         payload = content = None
         columns: tuple[str, ...] = ()
         if request.method in _WITH_BODY:
-            media_type = read_media_type(request.headers.get("content-type", "")).name
-            if is_call and media_type == FORM:
+            media_type = read_media_type(request.headers.get("content-type", ""))
+            if is_call and media_type.name == FORM:
                 query, values = with_arguments(query, values, read_form(body))
             else:
-                payload = read_payload(
-                    body, media_type, has_columns=query.columns is not None, is_call=is_call
-                )
-                content = _CONTENTS.get(media_type, "json")
+                names = query.columns is not None and request.method != "PUT"
+                payload = read_payload(body, media_type, has_columns=names, is_call=is_call)
+                content = _CONTENTS.get(media_type.name, "json")
                 columns = tuple(sorted(payload.columns or ()))
         is_short = len(query_string) <= MAX_CACHED_CHARACTERS and not columns
         prepare = self._prepared if request.is_cached and is_short else self._prepare

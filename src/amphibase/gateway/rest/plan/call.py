@@ -56,7 +56,7 @@ def _choose(catalog: Catalog, key: PlanKey) -> tuple[Routine, tuple[CallArgument
             return whole[0], (CallArgument("", whole[0].parameters[0].type),)
         named = whole
     if not named:
-        raise _not_found(catalog, key, names, overloads)
+        raise no_function(catalog, key.target, names, key.content)
     if len(named) > 1:
         raise AmbiguousFunction([_signature(each) for each in named])
     return named[0], tuple(_arguments(named[0], key, names))
@@ -105,10 +105,15 @@ def _signature(function: Routine) -> str:
     return f"{function.name}({parameters})"
 
 
-def _not_found(
-    catalog: Catalog, key: PlanKey, names: tuple[str, ...], overloads: tuple[Routine, ...]
+def no_function(
+    catalog: Catalog, target: Name, names: tuple[str, ...], content: Content | None
 ) -> NoFunction:
-    target, content = key.target, key.content
+    """Make the error of a call that no function takes.
+
+    Args:
+        names: of the arguments.
+        content: of what the body is; None of a call without one.
+    """
     listed = ", ".join(names)
     if content in ("text", "xml", "binary"):
         (type,) = _TYPES[content]
@@ -126,14 +131,12 @@ def _not_found(
         "in the schema cache",
         f"Searched for the function {target}{with_names}{whole}, but no matches were found in the "
         "schema cache.",
-        _hint(catalog, target, names, overloads),
+        _hint(catalog, target, names),
     )
 
 
-def _hint(
-    catalog: Catalog, target: Name, names: tuple[str, ...], overloads: tuple[Routine, ...]
-) -> str | None:
-    if overloads:
+def _hint(catalog: Catalog, target: Name, names: tuple[str, ...]) -> str | None:
+    if overloads := catalog.functions.get(target):
         written = [_written(parameter.name for parameter in each.parameters) for each in overloads]
         likely = nearest(_written(names), written, min_likeness=PARAMETERS_LIKENESS)
         meant = likely and target.name + likely

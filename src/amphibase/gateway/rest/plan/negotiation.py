@@ -8,22 +8,17 @@ from amphibase.gateway.rest.errors.base import NotAcceptable
 from amphibase.gateway.rest.plan.types import BodyFormat, Explain, ExplainOption
 from amphibase.gateway.rest.request.media_type import (
     ANY,
-    ARRAY,
     CSV,
+    EXPLAIN_OPTIONS,
     GEO,
     JSON,
-    PLAN,
-    SINGULAR,
     MediaType,
-    read_media_type,
 )
 from amphibase.gateway.rest.schema.catalog import Catalog, MediaHandler, Name
 
 _UTF8 = "; charset=utf-8"
-_STRIPPED = ";nulls=stripped"
 _BYTES = "application/octet-stream"
 _TEXTS = (JSON, CSV, GEO, "text/plain", "text/xml")
-_OPTIONS = ("analyze", "verbose", "settings", "buffers", "wal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ def negotiate(
         negotiated = media_types.of(media_type, may_explain=may_explain)
         if negotiated is not None:
             return negotiated
-    raise NotAcceptable([media_type.written or ANY for media_type in accepted])
+    raise NotAcceptable([str(media_type) for media_type in accepted])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +82,25 @@ class _MediaTypes:
     target: Name | None
 
     def of(self, media_type: MediaType, *, may_explain: bool) -> NegotiatedMediaType | None:
-        stripped = media_type["nulls"] == "stripped"
-        suffix = _STRIPPED if stripped else ""
         match media_type.name:
-            case "application/vnd.pgrst.array" if stripped:
-                return NegotiatedMediaType(
-                    BodyFormat(strip_nulls=True), f"{ARRAY}+json{suffix}{_UTF8}"
-                )
+            case "application/vnd.pgrst.array" if media_type.strips_nulls:
+                return NegotiatedMediaType(BodyFormat(strip_nulls=True), f"{media_type}{_UTF8}")
             case "application/vnd.pgrst.object":
-                return NegotiatedMediaType(
-                    BodyFormat("object", stripped), f"{SINGULAR}+json{suffix}{_UTF8}"
-                )
+                body = BodyFormat("object", media_type.strips_nulls)
+                return NegotiatedMediaType(body, f"{media_type}{_UTF8}")
             case "application/vnd.pgrst.plan":
                 return self._plan(media_type) if may_explain else None
         return self._handled(media_type) or _builtin(media_type)
 
     def _plan(self, media_type: MediaType) -> NegotiatedMediaType | None:
-        what = read_media_type(media_type["for"] or JSON)
-        shown = self.of(what, may_explain=False)
+        shown = self.of(media_type.explained, may_explain=False)
         if shown is None or media_type["format"] not in ("text", "json"):
             return None
         format: Literal["text", "json"] = "json" if media_type["format"] == "json" else "text"
-        named = [each for each in media_type["options"].split("|") if each in _OPTIONS]
-        explain = Explain(format, cast(tuple[ExplainOption, ...], tuple(named)))
-        suffix = f"; options={'|'.join(named)}" if named else ""
-        shown_type = shown.content_type.removesuffix(_UTF8)
-        return NegotiatedMediaType(
-            shown.media._replace(explain=explain),
-            f'{PLAN}+{format}; for="{shown_type}"{suffix}{_UTF8}',
-        )
+        named = media_type["options"].split("|")
+        options = tuple(each for each in EXPLAIN_OPTIONS if each in named)
+        explain = Explain(format, cast(tuple[ExplainOption, ...], options))
+        return NegotiatedMediaType(shown.media._replace(explain=explain), f"{media_type}{_UTF8}")
 
     def _handled(self, media_type: MediaType) -> NegotiatedMediaType | None:
         """The project's own way to render the type: the target's, for all types or for this one,
@@ -140,10 +125,8 @@ def _by(handler: MediaHandler) -> NegotiatedMediaType:
 
 def _builtin(media_type: MediaType) -> NegotiatedMediaType | None:
     match media_type.name:
-        case "*/*" | "application/*" | "application/json":
+        case "*/*" | "application/*" | "application/json" | "application/vnd.pgrst.array":
             return AS_JSON
-        case "application/vnd.pgrst.array":
-            return NegotiatedMediaType(BodyFormat(), f"{ARRAY}+json{_UTF8}")
         case "text/csv":
             return NegotiatedMediaType(BodyFormat("csv"), CSV + _UTF8)
         case "application/geo+json":

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from amphibase.gateway.rest.errors.database import DatabaseError
-from amphibase.gateway.rest.errors.schema_cache import NoTable
 from amphibase.gateway.rest.plan.call import plan_call
 from amphibase.gateway.rest.plan.mutate import plan_mutate, writes_columns
 from amphibase.gateway.rest.plan.read import ReadPlanner
 from amphibase.gateway.rest.plan.types import ActionPlan, PlanKey
 from amphibase.gateway.rest.schema.catalog import Catalog
-from amphibase.gateway.rest.schema.suggestions import nearest
+from amphibase.gateway.rest.schema.suggestions import no_table
 
 _JSON_SHAPES = ("array", "object")
 
@@ -53,7 +52,7 @@ class Planner:
             return plan_call(self.catalog, key, read_planner)
         table = self.catalog.tables.get(key.target)
         if table is None:
-            raise self._no_table(key)
+            raise no_table(self.catalog, key.target)
         if key.action != "read":
             self._check_where(key)
             return plan_mutate(self.catalog, key, table, read_planner)
@@ -68,9 +67,3 @@ class Planner:
         changes = key.action == "delete" or (key.action == "update" and writes_columns(key))
         if self.catalog.requires_where and changes and not is_filtered:
             raise DatabaseError(400, "21000", f"{key.action.upper()} requires a WHERE clause")
-
-    def _no_table(self, key: PlanKey) -> NoTable:
-        schema = key.target.schema
-        known = {name.name for name in self.catalog.tables if name.schema == schema}
-        meant = nearest(key.target.name, known)
-        return NoTable(str(key.target), meant and f"{schema}.{meant}")

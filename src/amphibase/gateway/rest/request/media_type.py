@@ -1,7 +1,9 @@
 """Reads `Accept`, and names the media types that the Data API has of its own."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 JSON = "application/json"
 CSV = "text/csv"
@@ -16,6 +18,13 @@ _SAME = {
     "application/vnd.pgrst.object+json": SINGULAR,
     "application/vnd.pgrst.array+json": ARRAY,
 }
+_KNOWN = (
+    JSON, CSV, GEO, OPENAPI, ANY, "text/plain", "text/xml", "application/octet-stream",
+    "application/x-www-form-urlencoded",
+)  # fmt: skip
+_STRIPPED = "nulls=stripped"
+_QUALITY = re.compile(";q=", re.IGNORECASE)
+EXPLAIN_OPTIONS = ("analyze", "verbose", "settings", "buffers", "wal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,30 @@ class MediaType:
         """Return the value of a parameter, empty where it is missing."""
         return dict(self.parameters).get(name, "")
 
+    @property
+    def strips_nulls(self) -> bool:
+        """Whether keys without a value are left out."""
+        return self["nulls"] == "stripped"
+
+    def __str__(self) -> str:
+        """Return what the responses call it."""
+        match self.name:
+            case "application/vnd.pgrst.object":
+                return f"{SINGULAR}+json" + (f";{_STRIPPED}" if self.strips_nulls else "")
+            case "application/vnd.pgrst.array":
+                return f"{ARRAY}+json;{_STRIPPED}" if self.strips_nulls else JSON
+            case "application/vnd.pgrst.plan":
+                asked = self["options"].split("|")
+                options = "|".join(each for each in EXPLAIN_OPTIONS if each in asked)
+                shown = f'{PLAN}+{self["format"]}; for="{self.explained}"'
+                return shown + (f"; options={options}" if options else "")
+        return self.name if self.name in _KNOWN else self.written
+
+    @property
+    def explained(self) -> "MediaType":
+        """The type whose execution plan this one is."""
+        return read_media_type(self["for"] or JSON)
+
 
 def read_media_type(text: str) -> MediaType:
     """Parse `type/subtype; parameter=value`."""
@@ -49,31 +82,31 @@ def read_media_type(text: str) -> MediaType:
         suffix = known.removeprefix(PLAN).lstrip("+")
         known = PLAN
         parameters.append(("format", suffix or "text"))
-    return MediaType(known, tuple(each for each in parameters if each[0] != "q"), text.strip())
-
-
-def full_name(name: str) -> str:
-    """Return the name with the suffix that it is shown with."""
-    return f"{name}+json" if name in (SINGULAR, ARRAY) else name
+    return MediaType(known, tuple(parameters), text.strip())
 
 
 def read_accept(headers: Iterable[str]) -> list[MediaType]:
-    """Parse what a client accepts, the preferred types first (RFC 9110, section 12.5.1)."""
+    """Parse what a client accepts, the preferred types first (RFC 9110, section 12.5.1).
+
+    Of those it prefers alike, one with parameters comes before one without, and that before a
+    wildcard.
+    """
     accepted = []
     for part in _split(",".join(headers)):
-        media_type = read_media_type(part)
-        quality = 1.0
-        for parameter in part.split(";")[1:]:
-            key, _, value = parameter.partition("=")
-            if key.strip().lower() == "q":
-                try:
-                    quality = float(value)
-                except ValueError:
-                    quality = 0
+        text, *after = _QUALITY.split(part.replace(" ", ""), 1)
+        quality = _quality(after[0].partition(";")[0]) if after else 1
         if quality > 0:
-            accepted.append((quality, media_type))
-    accepted.sort(key=lambda each: -each[0])
-    return [media_type for _, media_type in accepted] or [MediaType(ANY)]
+            specificity = text.count(";") - text.count("*")
+            accepted.append((-quality, -specificity, read_media_type(text)))
+    accepted.sort(key=itemgetter(0, 1))
+    return [media_type for _, _, media_type in accepted] or [MediaType(ANY)]
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0
 
 
 def _split(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from amphibase.gateway.rest.errors.base import InvalidBody
-from amphibase.gateway.rest.request.media_type import full_name
+from amphibase.gateway.rest.request.media_type import CSV, JSON, MediaType
 
 FORM = "application/x-www-form-urlencoded"
 RAW_TYPES = ("text/plain", "text/xml", "application/octet-stream")
@@ -34,30 +34,33 @@ class Payload:
     columns: tuple[str, ...] | None
 
 
-def read_payload(body: bytes, media_type: str, *, has_columns: bool, is_call: bool) -> Payload:
+def read_payload(
+    body: bytes, media_type: MediaType, *, has_columns: bool, is_call: bool
+) -> Payload:
     """Read a body.
 
     Args:
-        media_type: without parameters; empty means JSON.
+        media_type: one without a name means JSON.
         has_columns: whether the request says which columns are written (`columns=`).
         is_call: whether a function is called, which no body means no arguments to.
 
     Raises:
         InvalidBody: it cannot be read.
     """
-    if not media_type or media_type == "application/json":
+    name = media_type.name
+    if not name or name == JSON:
         if is_call and not body:
             body = b"{}"
         return _json(body, has_columns=has_columns)
-    if media_type == "text/csv":
+    if name == CSV:
         return _of_rows(_csv(_decoded(body)))
-    if media_type == FORM:
+    if name == FORM:
         row = dict(read_form(body))
         return Payload(orjson.dumps(row).decode(), tuple(row))
-    if is_call and media_type in RAW_TYPES:
-        text = body if media_type == "application/octet-stream" else _decoded(body)
+    if is_call and name in RAW_TYPES:
+        text = body if name == "application/octet-stream" else _decoded(body)
         return Payload(text, None)
-    raise InvalidBody(f"Content-Type not acceptable: {full_name(media_type)}")
+    raise InvalidBody(f"Content-Type not acceptable: {media_type}")
 
 
 def read_form(body: bytes) -> list[tuple[str, str]]:

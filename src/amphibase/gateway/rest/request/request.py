@@ -19,6 +19,7 @@ from amphibase.records.filters.tree import Value
 Kind = Literal["root", "table", "function"]
 
 _READS = ("GET", "HEAD")
+_WRITES = ("POST", "PATCH", "PUT", "DELETE")
 _METHODS: Mapping[Kind, tuple[str, ...]] = {
     "root": ("GET", "HEAD", "OPTIONS"),
     "table": ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"),
@@ -44,6 +45,8 @@ class ApiRequest:
         schema: the one the request is about.
         headers: by name, in lower case as ASGI has them; of repeated headers all values, with
             commas between them.
+        names_schema: whether a response with a body says of which schema it is
+            (`Content-Profile`): the request chose it, or there are several.
         is_cached: whether a request with the same head is the same object.
     """
 
@@ -53,6 +56,7 @@ class ApiRequest:
     name: str
     schema: str
     headers: Mapping[str, str]
+    names_schema: bool = False
     is_cached: bool = False
 
     @property
@@ -107,12 +111,12 @@ class RequestReader:
         kind, target = _target(path)
         if method not in _METHODS[kind]:
             raise InvalidRpcMethod(method) if kind == "function" else UnsupportedMethod(method)
-        schema = headers.get("accept-profile" if method in _READS else "content-profile")
-        if schema is None:
-            schema = self._schemas[0]
-        elif schema not in self._schemas:
+        chosen = headers.get("content-profile" if method in _WRITES else "accept-profile")
+        schema = self._schemas[0] if chosen is None else chosen
+        if schema not in self._schemas:
             raise SchemaNotExposed(schema, self._schemas)
-        return ApiRequest(method, path, kind, target, schema, headers, is_cached)
+        names_schema = chosen is not None or len(self._schemas) > 1
+        return ApiRequest(method, path, kind, target, schema, headers, names_schema, is_cached)
 
 
 def _target(path: str) -> tuple[Kind, str]:

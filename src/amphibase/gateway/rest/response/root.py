@@ -6,12 +6,13 @@ import orjson
 
 from amphibase.database.statement import Call, Statement
 from amphibase.gateway.rest.errors.base import NotAcceptable, RootDisabled
-from amphibase.gateway.rest.errors.schema_cache import NoFunction, NoTable
+from amphibase.gateway.rest.plan.call import no_function
 from amphibase.gateway.rest.request.media_type import ANY, JSON, OPENAPI, read_accept
 from amphibase.gateway.rest.request.request import ApiRequest
 from amphibase.gateway.rest.response.openapi import describe
 from amphibase.gateway.rest.response.response import RestResponse, allowed
 from amphibase.gateway.rest.schema.catalog import Catalog, Name, Routine, Table
+from amphibase.gateway.rest.schema.suggestions import no_table
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.transaction.role import RequestRole
 from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery
@@ -61,7 +62,7 @@ class RootHandler:
             raise RootDisabled
         accepted = read_accept([request.headers.get("accept", ANY)])
         if not {each.name for each in accepted} & {ANY, JSON, OPENAPI, "application/*"}:
-            raise NotAcceptable([each.written for each in accepted])
+            raise NotAcceptable([str(each) for each in accepted])
         tables, functions = {*self._catalog.tables}, {*self._catalog.functions}
         if self._settings.openapi_mode == "follow-privileges":
             usable_tables, usable_functions = await self._usable(request, role)
@@ -78,7 +79,7 @@ class RootHandler:
         response = RestResponse(200, body=orjson.dumps(document))
         response.add(b"content-type", f"{OPENAPI}; charset=utf-8")
         response.add(b"content-length", str(len(response.body)))
-        if len(self._settings.db_schemas) > 1:
+        if request.names_schema:
             response.add(b"content-profile", request.schema)
         return response
 
@@ -103,11 +104,11 @@ class RootHandler:
         if request.kind == "function":
             functions = self._catalog.functions.get(name)
             if not functions:
-                raise NoFunction(f"Could not find the function {name} in the schema cache")
+                raise no_function(self._catalog, name, (), None)
             return allowed(_of_functions(functions))
         table = self._catalog.tables.get(name)
         if table is None:
-            raise NoTable(str(name), None)
+            raise no_table(self._catalog, name)
         return allowed(_of_table(table))
 
 

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from amphibase.gateway.rest.errors.database import DatabaseError
+from amphibase.gateway.rest.errors.schema_cache import NoTable
+from amphibase.gateway.rest.schema.catalog import Catalog, Name
 
 NAME_LIKENESS = 0.75
 """How alike a name has to be (1 is equal): what is less like it would only reveal what is there.
@@ -63,6 +65,12 @@ def _likeness(one: Mapping[str, int], other: Mapping[str, int]) -> float:
 
 def _length(grams: Mapping[str, int]) -> float:
     return math.hypot(*grams.values())
+
+
+def no_table(catalog: Catalog, name: Name) -> NoTable:
+    """Make the error of a table that is not there, with the name it may be meant for."""
+    meant = nearest(name.name, {each.name for each in catalog.tables if each.schema == name.schema})
+    return NoTable(str(name), meant and f"{name.schema}.{meant}")
 
 
 def undefined_column(relation: str, name: str, columns: Iterable[str]) -> DatabaseError:
