@@ -170,7 +170,7 @@ async def test_under_policies_a_search_reads_the_index(searched: Desk) -> None:
     """Where the policies would have every row read."""
     search = next(iter(search_functions(Ticket.__table__, access_of(Ticket).read)))  # type: ignore[arg-type]
     statement = f"EXPLAIN {search.statement}\n    AND {search.rule}".replace("$1", "'red'")
-    for name, value in search.variables:
+    for name, value in reversed(search.variables):  # a scope reads the caller
         statement = statement.replace(name, value.partition(":=")[2])
     with psycopg.connect(to_conninfo(searched.backend.database.url)) as connection:
         connection.execute("SET enable_seqscan TO off")

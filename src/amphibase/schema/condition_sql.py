@@ -34,10 +34,10 @@ from amphibase.access.conditions import (
 )
 from amphibase.records.model_access import access_of
 from amphibase.schema.ddl import DIALECT, LINE_LENGTH, expression_sql, literal, quoted
+from amphibase.schema.generated_functions import CALLER_ID, CALLER_VARIABLE
 from amphibase.schema.scope_functions import ScopeFunction
 
 UID = "(SELECT auth.uid())"
-CALLER_VARIABLE = "amphibase_caller"
 
 _BARE_ELEMENT = re.compile(r"(?!null$)[a-z_]\w*", re.IGNORECASE | re.ASCII)
 
@@ -257,7 +257,7 @@ def variables(condition: Condition) -> dict[str, str]:
     """
     functions = map(ScopeFunction.of, scope_queries(condition))
     scopes = {quoted(each.name): f"{each.returned} := {each.values}" for each in functions}
-    return {CALLER_VARIABLE: "uuid := auth.uid()", **scopes}
+    return {CALLER_VARIABLE: CALLER_ID, **scopes}
 
 
 def _columns_of(expression: ColumnElement[Any]) -> Iterator[Column[Any]]:

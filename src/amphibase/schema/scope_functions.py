@@ -18,7 +18,12 @@ from sqlalchemy import Column
 
 from amphibase.access.conditions import ScopeQuery
 from amphibase.schema.ddl import DIALECT, expression_sql, name_within, quoted
-from amphibase.schema.generated_functions import SCHEMA, GeneratedFunction
+from amphibase.schema.generated_functions import (
+    CALLER_ID,
+    CALLER_VARIABLE,
+    SCHEMA,
+    GeneratedFunction,
+)
 from amphibase.schema.grants import AUTHENTICATED
 
 PREFIX = "scope_"
@@ -35,7 +40,7 @@ class ScopeFunction:
     Args:
         name: without its schema; it ends in a hash of what the function selects.
         column: whose values it returns.
-        body: the query, as SQL.
+        body: the query, as SQL, which reads `CALLER_VARIABLE`.
     """
 
     name: str
@@ -63,19 +68,22 @@ class ScopeFunction:
 
     @property
     def values(self) -> str:
-        """The array of values in a function that runs as the tables' owner, as SQL."""
+        """The array of values, as SQL for a function that has the caller's variable."""
         return f"ARRAY({self.body})"
 
     def generated(self) -> GeneratedFunction:
         """Return the function as it is in the database."""
         body = f"RETURN {self.values};"
-        return GeneratedFunction(self.name, "", self.returned, body, (AUTHENTICATED,))
+        variables = ((CALLER_VARIABLE, CALLER_ID),)
+        return GeneratedFunction(
+            self.name, "", self.returned, body, (AUTHENTICATED,), variables=variables
+        )
 
 
 @lru_cache(maxsize=1024)
 def _function_of(query: ScopeQuery) -> ScopeFunction:
     table, column = quoted(query.table.name), quoted(query.column.name)
-    conditions = [f"{table}.{quoted(query.user.name)} = (SELECT auth.uid())"]
+    conditions = [f"{table}.{quoted(query.user.name)} = {CALLER_VARIABLE}"]
     conditions += map(expression_sql, query.where)
     where = "\n    AND ".join(conditions)
     body = f"SELECT {table}.{column}\nFROM {table}\nWHERE {where}"
