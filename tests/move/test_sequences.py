@@ -15,6 +15,7 @@ from amphibase.move.tables.sequences import (
     PostgresCounters,
     SqliteCounters,
     advance_counters,
+    counter_statement,
     counters_behind,
 )
 from amphibase.move.tables.sqlite import SqliteTables
@@ -69,9 +70,27 @@ async def test_without_a_counter_of_the_source_the_target_counts_on_from_its_las
 ) -> None:
     two_databases.run(COUNTED)
     two_databases.target.run("INSERT INTO t OVERRIDING SYSTEM VALUE VALUES (41, 7, -100)")
-    await advance_counters(None, counters(two_databases.target), await two_databases.pairs("t"))
+    target, (pair,) = counters(two_databases.target), await two_databases.pairs("t")
+    assert await counters_behind(None, target, pair) == ["id", "number", "down"]
+    await advance_counters(None, target, [pair])
+    assert await counters_behind(None, target, pair) == []
     two_databases.target.run(INSERT)
     assert two_databases.target.rows(LAST) == [(42, 8, -105)]
+
+
+async def test_where_a_counter_cannot_be_set_the_statement_that_does_is_known(
+    two_databases: TwoDatabases,
+) -> None:
+    name = """odd 'name" of"""
+    quoted = '"' + name.replace('"', '""') + '"'
+    two_databases.run(f'CREATE TABLE {quoted} ("Id" serial PRIMARY KEY, n int)')
+    two_databases.target.run(f"INSERT INTO {quoted} VALUES (41, 1)")
+    (pair,) = await two_databases.pairs(name)
+    statement = counter_statement(pair.target)
+    assert statement is not None
+    two_databases.target.run(statement)
+    two_databases.target.run(f"INSERT INTO {quoted} (n) VALUES (2)")
+    assert two_databases.target.rows(f'SELECT max("Id") FROM {quoted}') == [(42,)]
 
 
 async def test_a_counter_that_is_too_small_is_named(two_databases: TwoDatabases) -> None:

@@ -6,19 +6,21 @@ source's after the last pass, and never back, as other rows of the target may ha
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import LiteralString, Protocol
 
 from psycopg import AsyncConnection, errors
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Identifier
 from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
 from amphibase.errors import MoveFailed
 from amphibase.move.tables.base import Selection, TablePair
 from amphibase.move.tables.postgres_session import column_list, connect, qualified, settings_for
+from amphibase.move.tables.types import INTEGERS
+from amphibase.schema.ddl import literal
 
 INCREMENT: LiteralString = "SELECT seqincrement FROM pg_sequence WHERE seqrelid = %s::regclass"
 
@@ -54,6 +56,12 @@ class Counters(Protocol):
     async def read(self, selection: Selection) -> dict[str, Counter]:
         """Return the counters of a table's columns, by column."""
 
+    async def last_numbers(
+        self, selection: Selection, names: Collection[str]
+    ) -> dict[str, Counter]:
+        """Return counters at the last numbers of columns, as far as these have a counter that does
+        not follow its rows by itself."""
+
     async def advance(self, selection: Selection, counters: Mapping[str, Counter]) -> None:
         """Set counters of columns that have one, unless they are further already.
 
@@ -80,16 +88,30 @@ class PostgresCounters:
             finally:
                 await connection.close()
 
+    async def last_numbers(
+        self, selection: Selection, names: Collection[str]
+    ) -> dict[str, Counter]:
+        """Return counters at the last numbers of columns that have a sequence."""
+        with translated_errors():
+            connection = await connect(self._url)
+            try:
+                counters = {
+                    name: await _last_number(connection, selection, name, sequence)
+                    for name, sequence in _sequences(selection).items()
+                    if name in names
+                }
+            finally:
+                await connection.close()
+        return {name: counter for name, counter in counters.items() if counter is not None}
+
     async def advance(self, selection: Selection, counters: Mapping[str, Counter]) -> None:
-        """Set sequences; where the source has no counter, behind the column's last number."""
+        """Set sequences."""
         with translated_errors():
             connection = await connect(self._url)
             try:
                 for name, sequence in _sequences(selection).items():
                     own = await _read_sequence(connection, sequence)
                     counter = counters.get(name)
-                    if counter is None:
-                        counter = await _last_number(connection, selection, name, own.increment)
                     if counter is not None and own.is_behind(counter):
                         await _set_sequence(connection, sequence, counter)
             finally:
@@ -108,6 +130,12 @@ class SqliteCounters:
     async def read(self, selection: Selection) -> dict[str, Counter]:
         """Return where the counter of a table is, by the column of its key."""
         return await asyncio.to_thread(self._read, selection)
+
+    async def last_numbers(
+        self, selection: Selection, names: Collection[str]
+    ) -> dict[str, Counter]:
+        """Return none: SQLite's counters follow the rows."""
+        return {}
 
     async def advance(self, selection: Selection, counters: Mapping[str, Counter]) -> None:
         """Set the counter of a table, if it has one."""
@@ -143,20 +171,47 @@ class SqliteCounters:
 async def advance_counters(
     source: Counters | None, target: Counters, pairs: Sequence[TablePair]
 ) -> None:
-    """Set the target's counters to where the source's are.
+    """Set the target's counters to where the source's are; where that has none, behind the last
+    numbers of the columns.
 
     Args:
         source: None where it has none that can be read.
     """
     for pair in pairs:
-        await target.advance(pair.target, await _translated(source, pair))
+        await target.advance(pair.target, await _required(source, target, pair))
 
 
 async def counters_behind(source: Counters | None, target: Counters, pair: TablePair) -> list[str]:
-    """Return the target's columns that would count again what the source has counted."""
-    others = await _translated(source, pair)
+    """Return the target's columns that would count again what has been counted."""
+    required = await _required(source, target, pair)
     own = await target.read(pair.target)
-    return [name for name, other in others.items() if name in own and own[name].is_behind(other)]
+    return [name for name, other in required.items() if name in own and own[name].is_behind(other)]
+
+
+def counter_statement(selection: Selection) -> str | None:
+    """Return what sets the counter that the key of a table may have: the Data API shows none, and
+    sets none. None where the key is no number, or refers to another table.
+    """
+    table = selection.table
+    if len(selection.key) != 1 or any(selection.key == key.columns for key in table.foreign_keys):
+        return None
+    (key,) = selection.key
+    if table.column(key).base_type not in INTEGERS:
+        return None
+    name, column = qualified(table.name).as_string(), Identifier(key).as_string()
+    sequence = f"pg_get_serial_sequence({literal(name)}, {literal(key)})"
+    return f"SELECT setval({sequence}, max({column})) FROM {name}"  # noqa: S608 - names
+
+
+async def _required(
+    source: Counters | None, target: Counters, pair: TablePair
+) -> dict[str, Counter]:
+    """Return where the target's counters have to be at least, by its columns."""
+    counted = await _translated(source, pair)
+    return {
+        **await target.last_numbers(pair.target, {*pair.target.columns} - counted.keys()),
+        **counted,
+    }
 
 
 async def _translated(source: Counters | None, pair: TablePair) -> dict[str, Counter]:
@@ -185,9 +240,10 @@ async def _read_sequence(connection: AsyncConnection, sequence: str) -> Counter:
 
 
 async def _last_number(
-    connection: AsyncConnection, selection: Selection, column: str, increment: int
+    connection: AsyncConnection, selection: Selection, column: str, sequence: str
 ) -> Counter | None:
     """Return a counter at the column's last number; None where it has no rows."""
+    increment = (await _read_sequence(connection, sequence)).increment
     query = SQL("SELECT {}({}) FROM {}").format(
         SQL("max" if increment > 0 else "min"),
         column_list([column]),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from amphibase.errors import AmphibaseError, MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.context import MoveContext
+from amphibase.move.plan import NotMoved
 from amphibase.move.stage import Kept, Outcome, PreflightCheck, SideDifference, Verification
 from amphibase.move.tables.base import TableReader, TableWriter
 from amphibase.move.tables.compare import RowDifference
@@ -25,12 +26,18 @@ from amphibase.move.tables.moved_table import MovedTable, in_order, moved_tables
 from amphibase.move.tables.passthrough import forget_ranges
 from amphibase.move.tables.reconcile import Reconciliation
 from amphibase.move.tables.referrers import Referrers
-from amphibase.move.tables.sequences import advance_counters, counters_behind
+from amphibase.move.tables.sequences import (
+    advance_counters,
+    counter_statement,
+    counters_behind,
+)
 from amphibase.move.tables.sides import counters_of, open_tables
 from amphibase.move.tables.sqlite import SqliteTables
 from amphibase.move.tables.sqlite_catalog import rowid_of
 from amphibase.move.tables.triggers import restore_triggers, triggers_off
 from amphibase.move.tables.undo import Undo
+
+COUNTER = "the Data API sets none. If it has one, run this in the SQL editor after the move: {}"
 
 MAX_NAMED = 100
 """Rows of a table that a verification names; of more, it counts them."""
@@ -193,6 +200,9 @@ class TablesStage:
                     "the value null of JSON columns becomes NULL: the Data API writes no other"
                 )
                 yield PreflightCheck(Outcome.WARN, table.name, message)
+            if is_over_api and (statement := counter_statement(table.pair.target)):
+                message = f"its counter does not move: {COUNTER.format(statement)}"
+                yield PreflightCheck(Outcome.WARN, table.name, message)
             if reason := await sides.target.write_error(table.pair.target):
                 message = (
                     f"the target does not take the plan's columns: {reason}. Take a generated "
@@ -276,10 +286,13 @@ class TablesStage:
 
     async def _verify_counters(self, table: MovedTable, verified: Verification) -> None:
         source, target = counters_of(self._context.source), counters_of(self._context.target)
-        if source is None or target is None:
+        if target is None:
+            if statement := counter_statement(table.pair.target):
+                what = f"the counter of {table.name}"
+                verified.not_moved.append(NotMoved(what=what, reason=COUNTER.format(statement)))
             return
         for column in await counters_behind(source, target, table.pair):
-            message = f"the counter of {column} is behind the source's"
+            message = f"the counter of {column} is behind; run again"
             verified.differences.append(SideDifference(table.name, None, message))
 
     async def _name_differences(
@@ -317,7 +330,8 @@ async def _counts(table: MovedTable, sides: Sides) -> tuple[int, int]:
 def _named(table: MovedTable, difference: RowDifference) -> SideDifference:
     message = difference.message
     if difference.source is not None and difference.target is not None:
-        compared = zip(table.pair.target.columns, difference.source, difference.target, strict=True)
+        rows = table.comparable([difference.source, difference.target])
+        compared = zip(table.pair.target.columns, *rows, strict=True)
         message += f": {', '.join(name for name, here, there in compared if here != there)}"
     return SideDifference(table.name, ", ".join(difference.key), message)
 
