@@ -136,6 +136,7 @@ def test_each_service_takes_its_own_part(config: Path, monkeypatch: pytest.Monke
         enable_confirmations = true
         max_frequency = "30s"
         [auth.email.smtp]
+        enabled = true
         host = "mail.example"
         [auth.sessions]
         inactivity_timeout = "8h"
@@ -160,6 +161,7 @@ def test_each_service_takes_its_own_part(config: Path, monkeypatch: pytest.Monke
     assert (auth.smtp_host, auth.smtp_max_frequency.seconds) == ("mail.example", 30)
     assert auth.external_anonymous_users_enabled
     assert auth.session_lifetime.seconds == 8 * 3600
+    assert read_config().unknown == ()
 
 
 @pytest.mark.parametrize("name", ["JWT_SECRET", "GOTRUE_PASSWORD_MIN_LENGTH", "PGRST_DB_MAX_ROWS"])
@@ -338,6 +340,10 @@ def test_captchas_are_switched_on_with_their_secret(config: Path) -> None:
         ("[auth]\nminimum_password_length = 0", "auth.minimum_password_length: should be greater"),
         ("[auth]\nsite_url = 'nowhere'", "auth.site_url: must be a whole URL"),
         ("[auth.external.google]\nenabled = true", "auth.external.google.client_id: is missing"),
+        (
+            "[auth.external.google]\nenabled = true\nclient_id = 'env(NOWHERE)'",
+            "auth.external.google.client_id = env(NOWHERE): is missing, and google is enabled",
+        ),
         (
             "[auth.external.keycloak]\nenabled = true\nclient_id = 'x'",
             "auth.external.keycloak.url: is missing",

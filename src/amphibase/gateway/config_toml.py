@@ -74,7 +74,7 @@ class ProjectConfig:
 
     Attributes:
         values: by the names of environment variables.
-        keys: that have these values, by the same names.
+        keys: that have these values, by the same names; `key = env(NAME)` where that is not set.
         seeds: the patterns of the files that are sown, in order; relative to `supabase`.
         applies_migrations: whether the files in `supabase/migrations` are applied.
         vault: secrets by their names.
@@ -155,9 +155,11 @@ class _Reader:
             if _is_not_here(key):
                 continue
             text = self._text(key, value)
+            name = _variable(key)
+            if name is not None and value and not text:
+                keys[name] = f"{key} = {value}"
             if text in ("", CLI_DEFAULTS.get(key)):
                 continue
-            name = _variable(key)
             if name is not None:
                 values[name], keys[name] = text, key
             elif not _asks_for_nothing(key, text):
@@ -199,8 +201,9 @@ class _Reader:
                 table.clear()
         if not auth.get("passkey"):
             auth.pop("webauthn", None)
+        self._table(self._table(auth, "email"), "smtp").pop("enabled", None)  # its host says so
         # As the CLI does: emails that only the local inbox gets are not limited.
-        if not self._table(auth["email"], "smtp") and not self._environment.get("GOTRUE_SMTP_HOST"):
+        if not auth["email"]["smtp"] and not self._environment.get("GOTRUE_SMTP_HOST"):
             self._table(auth, "rate_limit").pop("email_sent", None)
 
     def _buckets_of_others(self, content: dict[str, Any]) -> Iterator[str]:
