@@ -276,6 +276,10 @@ def test_a_named_port_that_is_taken_is_reported(tmp_path: Path) -> None:
         assert f"error GATEWAY_INBOX_PORT: cannot listen on 127.0.0.1:{port}" in failed.stderr
         assert "name another (--inbox-port)" in failed.stderr
         assert len(failed.stderr.splitlines()) == 1
+        cli = Cli(tmp_path)
+        cli.write("config.toml", f"[api]\nport = {port}")
+        failed = cli("start")
+        assert failed.stderr.startswith("error supabase/config.toml: api.port: cannot listen on")
 
 
 def test_port_0_of_the_database_and_of_the_inbox_is_any_free_one(tmp_path: Path) -> None:

@@ -113,10 +113,17 @@ def read_config(path: Path | None = None) -> ProjectConfig:
     return _Reader(path, settings_environment(), referable_environment(path.parent)).read(content)
 
 
-def setting_name(variable: str) -> str:
+def setting_name(variable: str, value: str | None = None) -> str:
     """Return what to call a setting in a message: by its key where the file sets it, or another
-    key of a table for it alone, such as `auth.external.google`."""
-    keys = read_config().keys
+    key of a table for it alone, such as `auth.external.google`.
+
+    Args:
+        value: what it is, where an option of the command may say so.
+    """
+    config = read_config()
+    if value is not None and config.values.get(variable) != value:
+        return variable
+    keys = config.keys
     key = keys.get(variable) or key_in_table(variable)
     if key is None or settings_environment().get(variable):
         return variable

@@ -6,6 +6,7 @@ import socket
 from typing import NamedTuple
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.config_toml import setting_name
 from amphibase.gateway.settings import API_PORT, INBOX_PORT, PORTS_TRIED
 
 
@@ -54,7 +55,7 @@ def listen(host: str, named: int | None, default: DefaultPort) -> socket.socket:
                 ) from None
             reason = os.strerror(error.errno or 0).lower()
     raise ConfigurationError(
-        f"{default.setting}: cannot listen on {host}:{first}: {reason}; "
+        f"{setting_name(default.setting, str(first))}: cannot listen on {host}:{first}: {reason}; "
         f"name another ({default.option})"
     )
 

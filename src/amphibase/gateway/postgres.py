@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.config_toml import setting_name
 from amphibase.gateway.settings import DATABASE_PORT, PORTS_TRIED, GatewaySettings
 from amphibase.postgres import PortTaken, Server, is_port_taken, start
 from amphibase.published_secrets import has_published_password
@@ -43,8 +44,9 @@ def start_on_free_port(folder: Path, named: int | None, extensions: frozenset[st
         try:
             return begin(named or None)
         except PortTaken as error:
+            setting = setting_name("GATEWAY_DB_PORT", str(named))
             raise ConfigurationError(
-                f"GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{named}: address already in use; "
+                f"{setting}: cannot listen on 127.0.0.1:{named}: address already in use; "
                 "name another (--db-port)"
             ) from error
     for port in range(DATABASE_PORT, DATABASE_PORT + PORTS_TRIED):
