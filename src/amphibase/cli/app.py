@@ -90,11 +90,24 @@ def main() -> None:
             from amphibase.settings import load_settings
 
             detail += f" ({locations(load_settings())})"
-        if isinstance(error, Forbidden | Unavailable):
-            from amphibase.database.reasons import reason_of
-
-            if reason := reason_of(error.__cause__):
-                detail += f": {reason}"
+        if isinstance(error, Forbidden | Unavailable) or isinstance(error.__cause__, Unavailable):
+            reason = _reason(error)
+            detail += f": {reason}" if reason and reason not in detail else ""
         for line in detail.splitlines():
             console.print(f"[red]error[/red] {escape(line)}", highlight=False)
         sys.exit(2 if isinstance(error, ConfigurationError | Unavailable) else 1)
+
+
+def _reason(error: BaseException | None) -> str:
+    """Return what the database or the project said, or the network on the way there.
+
+    A response never says it, while whoever runs the command has to know.
+    """
+    from amphibase.database.reasons import reason_of
+
+    while isinstance(error, AmphibaseError):
+        error = error.__cause__
+    httpx = sys.modules.get("httpx")  # of an extra: where it is not imported, no error is its
+    if httpx is not None and isinstance(error, httpx.TransportError):
+        return str(error)
+    return reason_of(error)
