@@ -246,11 +246,12 @@ async def require_current(database: Database, settings: Settings, metadata: Meta
     async with database.read() as connection:
         differences = await connection.run_sync(compare)
     if differences:
-        listed = "; ".join(map(str, differences[:3])) + ("; …" if len(differences) > 3 else "")
+        listed = "; ".join(each.summary for each in differences[:3])
+        listed += "; …" if len(differences) > 3 else ""
         raise ConfigurationError(
             f"RLS: the database does not guard rows as the models declare ({listed}): run "
             "`amphibase db upgrade`, or what `amphibase db policies` prints where no revision has "
-            "it"
+            "it. `amphibase db check` shows all differences"
         )
 
 

@@ -18,14 +18,25 @@ CHANGED = ("deleted_at", "updated_at", "version")
 
 # The names of tables mean what they mean where the table is. Types of extensions are in the schema
 # where Supabase has them; the caller's own temporary tables come last. Rows are compared as they
-# are stored: json has no comparison, and one with a \u0000 cannot become jsonb.
+# are stored: json has no comparison, and one with a \u0000 cannot become jsonb. What the database
+# computes is not there before it has; the table may have such columns that the model does not.
 _BODY = """
 DECLARE
     is_deletion boolean := OLD.deleted_at IS DISTINCT FROM NEW.deleted_at;
     is_change boolean;
+    stored text;
     rest record := NEW;
 BEGIN
 {kept}    is_change := NOT is_deletion OR rest *<> OLD;
+    IF is_deletion AND is_change THEN
+        SELECT pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ') INTO STRICT stored
+        FROM pg_catalog.pg_attribute
+        WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+            AND attname <> ALL ({names});
+        EXECUTE 'SELECT (SELECT ROW(' || stored || ') FROM (SELECT ($1).*) AS new) *<> '
+            '(SELECT ROW(' || stored || ') FROM (SELECT ($2).*) AS old)'
+            INTO STRICT is_change USING NEW, OLD;
+    END IF;
     PERFORM pg_catalog.set_config(
         'search_path', pg_catalog.quote_ident(TG_TABLE_SCHEMA) || ', extensions, pg_temp', true
     );
@@ -61,13 +72,14 @@ def function_body(rules: TableRules) -> str:
             f"    IF CURRENT_USER = {literal(ANON)} THEN\n{_indented(checks[ANON])}"
             f"    ELSE\n{_indented(checks[AUTHENTICATED])}    END IF;\n"
         )
-    # What the database computes is not there before it has.
-    kept = [
-        f"    rest.{quoted(column.name)} := OLD.{quoted(column.name)};\n"
+    names = [
+        column.name
         for column in rules.source.columns
         if column.name in CHANGED or column.onupdate is not None or column.computed is not None
     ]
-    return _BODY.format(kept="".join(kept), checks=text)
+    kept = [f"    rest.{quoted(name)} := OLD.{quoted(name)};\n" for name in names]
+    listed = f"ARRAY[{', '.join(map(literal, names))}]"
+    return _BODY.format(kept="".join(kept), names=listed, checks=text)
 
 
 def _check(rules: TableRules, access: ModelAccess, role: str) -> str:

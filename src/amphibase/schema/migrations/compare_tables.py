@@ -48,6 +48,11 @@ class Difference:
                 return f"{self.subject} was not compared wholly: {self.detail}"
         return f"{self.subject}: {self.detail}"
 
+    @property
+    def summary(self) -> str:
+        """The difference without values, which may be whole functions."""
+        return f"{self.subject} has changed" if self.kind == "changed" else str(self)
+
 
 @dataclass(slots=True)
 class Comparison:
