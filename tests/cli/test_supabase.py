@@ -227,6 +227,30 @@ def test_reset_makes_the_database_anew_and_leaves_no_file(cli: Cli, values: dict
     assert not any(path.is_file() for path in storage.rglob("*"))
 
 
+def test_reset_leaves_no_role_of_a_migration_and_no_setting_of_one(
+    cli: Cli, values: dict[str, str]
+) -> None:
+    path = cli.folder / "supabase/migrations/20260103000000_roles.sql"
+    role = "create role clerk login; grant select on public.notes to clerk;"
+    path.write_text(
+        f"{role} alter role anon set statement_timeout = '1s';"
+        " alter role authenticator set pgrst.db_max_rows = '1';"
+    )
+    settings = (
+        "SELECT rolname, unnest(rolconfig) FROM pg_roles"
+        " WHERE rolname IN ('anon', 'authenticator') ORDER BY 1, 2"
+    )
+    with psycopg.connect(values["DB_URL"]) as connection:
+        before = connection.execute(settings.encode()).fetchall()
+    assert cli("reset").returncode == 0
+    path.write_text(role)
+    done = cli("reset")
+    path.unlink()
+    assert done.returncode == 0, done.stderr
+    with psycopg.connect(values["DB_URL"]) as connection:
+        assert connection.execute(settings.encode()).fetchall() == before
+
+
 def test_what_a_killed_one_left_behind_is_not_taken_for_one_that_runs(cli: Cli) -> None:
     state = json.loads((cli.folder / ".amphibase/state.json").read_text())
     os.kill(state["pid"], signal.SIGKILL)

@@ -1,6 +1,7 @@
 """The database of a project has what a Supabase project has."""
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from tests.servers import new_server
 
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import project as project_module
-from amphibase.gateway.project import derive_password, prepare, url_of
+from amphibase.gateway.project import ROLES, derive_password, prepare, url_of
+from amphibase.gateway.server_roles import PROJECT_ROLES
 from amphibase.postgres import Server
 
 
@@ -31,6 +33,11 @@ def keep(url: str, *statements: str) -> None:
     with psycopg.connect(url) as connection:
         for statement in statements:
             connection.execute(statement.encode())
+
+
+def test_a_reset_keeps_the_roles_of_every_project() -> None:
+    created = re.findall(r"\('(\w+)', '(?:NO)?LOGIN", ROLES.read_text())
+    assert tuple(created) == PROJECT_ROLES
 
 
 async def test_authenticator_has_nothing_of_its_own_and_becomes_each_of_the_three(

@@ -282,6 +282,8 @@ async def reset(
 ) -> list[str]:
     """Create the database of a running gateway anew, with migrations and seed; delete its files.
 
+    A server that the gateway started also loses the roles that migrations created.
+
     Args:
         exposes_new_tables: as `prepare` takes it.
 
@@ -294,11 +296,13 @@ async def reset(
     """
     import shutil
 
-    from amphibase.gateway import buckets, migrations, project
+    from amphibase.gateway import buckets, migrations, project, server_roles
 
     config, values = read_config(), state.values
     url = values["DB_URL"]
     await project.recreate(url)
+    if state.embedded:
+        await server_roles.forget(url)
     try:
         await project.prepare(url, folder.password(), exposes_new_tables=exposes_new_tables)
         done = await migrations.apply(url, SUPABASE, config)
