@@ -27,7 +27,7 @@ from amphibase.testing.supabase import LocalSupabase, Projects
 DOMAIN = "@example.com"
 """Of all addresses of the tests; nobody else has one (RFC 2606, section 3)."""
 
-SCHEMA_SECONDS = 10.0
+SCHEMA_SECONDS = 30.0
 
 RUN_BEGAN = datetime.now(UTC) - timedelta(minutes=1)  # the clocks may differ
 
@@ -161,11 +161,13 @@ def wait_for_schema(project: LocalSupabase) -> None:
     """
     marker = f"marker_{uuid4().hex}"
     deadline = time.monotonic() + SCHEMA_SECONDS
-    with psycopg.connect(project.db_url, autocommit=True) as connection:
+    with (
+        psycopg.connect(project.db_url, autocommit=True) as connection,
+        httpx.Client(headers={"apikey": project.secret_key}, timeout=SCHEMA_SECONDS) as client,
+    ):
         connection.execute(f"CREATE TABLE {marker} ()")
         connection.execute("NOTIFY pgrst, 'reload schema'")
-        url, headers = f"{project.url}/rest/v1/{marker}", {"apikey": project.secret_key}
-        while (response := httpx.get(url, headers=headers)).status_code == 404:
+        while (response := client.get(f"{project.url}/rest/v1/{marker}")).status_code == 404:
             assert time.monotonic() < deadline, f"the schema is not read: {response.text}"
             time.sleep(0.05)
         connection.execute(f"DROP TABLE {marker}")
