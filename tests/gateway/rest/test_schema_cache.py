@@ -10,6 +10,10 @@ from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.schema.introspection import read_catalog
 
 
+async def no_notification(channel: str, payload: str) -> None:
+    """Nobody waits for what was notified before."""
+
+
 async def test_a_catalog_that_cannot_be_served_leaves_the_one_before_and_the_next_is_read(
     project: ProjectDatabase,
 ) -> None:
@@ -22,7 +26,7 @@ async def test_a_catalog_that_cannot_be_served_leaves_the_one_before_and_the_nex
             raise KeyError("bad")
         return catalog
 
-    cache = SchemaCache(project.authenticator, load)
+    cache = SchemaCache(project.authenticator, load, no_notification)
     await cache.start()
     try:
         async with await psycopg.AsyncConnection.connect(project.owner, autocommit=True) as owner:
@@ -52,7 +56,7 @@ async def test_a_catalog_that_cannot_be_served_after_a_lost_connection_is_read_a
             raise KeyError("bad")
         return catalog
 
-    cache = SchemaCache(project.authenticator, load)
+    cache = SchemaCache(project.authenticator, load, no_notification)
     await cache.start()
     try:
         async with await psycopg.AsyncConnection.connect(project.owner, autocommit=True) as owner:

@@ -89,6 +89,45 @@ async def test_a_schema_needs_no_usage_for_authenticator(
         assert created.json() == [{"id": 2, "body": "x"}]
 
 
+NEW = """
+    CREATE TABLE shelves (id int PRIMARY KEY);
+    GRANT ALL ON shelves TO anon;
+    CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1';
+    ALTER TABLE books ADD shelf_id int REFERENCES shelves
+"""
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "expected"),
+    [
+        ("GET /shelves", None, []),
+        ("POST /rpc/one", {}, 1),
+        ("GET /books?select=shelves(id)", None, []),
+        ("POST /books", {"shelf_id": None}, [{"shelf_id": None}]),
+    ],
+)
+async def test_what_has_just_been_created_is_there_for_the_next_request(
+    project: ProjectDatabase, request_line: str, body: object, expected: object
+) -> None:
+    table = "CREATE TABLE books (); GRANT ALL ON books TO anon"
+    async with served(project, table) as (api, execute):
+        await execute(NEW)
+        response = await api.request(request_line, body, prefer="return=representation")
+        assert response.json() == expected
+        assert (await api.request("GET /nothing")).status_code == 404
+
+
+async def test_what_is_not_there_is_rejected_also_where_nobody_hears_of_changes(
+    project: ProjectDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amphibase.gateway.rest.schema.cache.CATCH_UP_SECONDS", 0.05)
+    monkeypatch.setattr("amphibase.gateway.rest.schema.cache.MARKS", "another_channel")
+    async with served(project, "CREATE TABLE plain (id int)") as (api, _):
+        monkeypatch.setattr("amphibase.gateway.rest.schema.cache.MARKS", "unheard")
+        responses = await asyncio.gather(*(api.request("GET /nothing") for _ in range(20)))
+        assert {response.status_code for response in responses} == {404}
+
+
 async def test_a_catalog_that_the_database_rejects_is_read_again_until_it_can_be(
     project: ProjectDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:

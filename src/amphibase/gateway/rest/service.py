@@ -9,8 +9,10 @@ from starlette.types import Receive, Scope, Send
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.database.pool import PipelinePool
+from amphibase.database.statement import Call, Statement
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.rest.errors.base import CannotConnect, CatalogNotLoaded, RestError
+from amphibase.gateway.rest.errors.schema_cache import NotInSchemaCache
 from amphibase.gateway.rest.handler import RequestHandler
 from amphibase.gateway.rest.request.request import RequestReader
 from amphibase.gateway.rest.response.response import BODILESS, RestResponse, error_response
@@ -25,6 +27,8 @@ from amphibase.gateway.service import deny_websocket
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.rest")
+
+_NOTIFY = Statement("SELECT pg_notify($1, $2)")
 
 PART_BYTES = 256 * 1024
 """How much of a large body is sent at a time."""
@@ -52,7 +56,7 @@ class RestApp:
         )
         self._executor = RoleExecutor(self._pool)
         self._tokens = tokens
-        self._cache = SchemaCache(database_url, self._load)
+        self._cache = SchemaCache(database_url, self._load, self._notify)
         self._watches = _Watches()
         self._starting = asyncio.Lock()
         self._started = False
@@ -76,6 +80,9 @@ class RestApp:
             RequestHandler(catalog, settings, transaction_settings, self._executor),
             RootHandler(catalog, settings, transaction_settings, self._executor),
         )
+
+    async def _notify(self, channel: str, payload: str) -> None:
+        await self._pool.run_raw(Call(_NOTIFY, (channel, payload)), again=True)
 
     async def start(self) -> None:
         """Read the database's settings and its catalog.
@@ -140,7 +147,13 @@ class RestApp:
             if request.kind == "root":
                 return await handlers.root.root(request, role, _url(scope, root))
             query_string = scope["query_string"].decode(errors="replace")
-            return await handlers.requests.run(request, role, query_string, body)
+            try:
+                return await handlers.requests.run(request, role, query_string, body)
+            except NotInSchemaCache:  # it may have just been created
+                newest = await self._cache.caught_up()
+                if newest is handlers:
+                    raise
+                return await newest.requests.run(request, role, query_string, body)
         except asyncio.CancelledError:
             if watch.is_gone:
                 watch.task.uncancel()

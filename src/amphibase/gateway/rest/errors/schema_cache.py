@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from amphibase.gateway.rest.errors.base import RestError
 
 
-class NoRelationship(RestError):
+class NotInSchemaCache(RestError):
+    """What a request names is not in the catalog, as it was read last."""
+
+
+class NoRelationship(NotInSchemaCache):
     """Two relations that no foreign key joins."""
 
     code = "PGRST200"
@@ -39,7 +43,7 @@ class AmbiguousRelationship(RestError):
         )
 
 
-class NoFunction(RestError):
+class NoFunction(NotInSchemaCache):
     """No function of that name takes these arguments."""
 
     status = 404
@@ -60,7 +64,7 @@ class AmbiguousFunction(RestError):
         )
 
 
-class NoColumn(RestError):
+class NoColumn(NotInSchemaCache):
     """A column that a body or `columns` names, and the relation lacks."""
 
     code = "PGRST204"
@@ -71,7 +75,7 @@ class NoColumn(RestError):
         )
 
 
-class NoTable(RestError):
+class NoTable(NotInSchemaCache):
     """No such table or view in the schema."""
 
     status = 404

@@ -6,6 +6,7 @@ after each DDL statement.
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Generic, TypeAlias, TypeVar
@@ -20,12 +21,17 @@ from amphibase.redaction import redacted_logger
 logger = redacted_logger("amphibase.gateway.rest")
 
 CHANNEL = "pgrst"
+MARKS = "amphibase_schema_cache"
+"""The channel of notifications that say only that those before them were followed."""
+
 RELOADS = ("", "reload schema", "reload config")
 CONNECT_SECONDS = 10
 RETRY_SECONDS = (0.1, 0.5, 1, 2, 5, 10)
+CATCH_UP_SECONDS = 2
 
 Loaded = TypeVar("Loaded")
 Load: TypeAlias = Callable[[psycopg.AsyncConnection], Awaitable[Loaded]]
+Notify: TypeAlias = Callable[[str, str], Awaitable[None]]
 
 
 class SchemaCache(Generic[Loaded]):
@@ -34,14 +40,21 @@ class SchemaCache(Generic[Loaded]):
     Args:
         conninfo: of the database.
         load: reads the catalog and makes of it what `current` returns.
+        notify: notifies on a channel with a payload, by another connection.
     """
 
-    def __init__(self, conninfo: str, load: Load[Loaded]) -> None:
+    def __init__(self, conninfo: str, load: Load[Loaded], notify: Notify) -> None:
         self._conninfo = conninfo
         self._load = load
+        self._notify = notify
         self._loaded: Loaded | None = None
         self._task: asyncio.Task[None] | None = None
         self._connection: psycopg.AsyncConnection | None = None
+        self._catching_up = asyncio.Lock()
+        self._callers = 0
+        self._callers_served = 0
+        self._mark = ""
+        self._marked = asyncio.Event()
 
     @property
     def current(self) -> Loaded:
@@ -49,6 +62,26 @@ class SchemaCache(Generic[Loaded]):
         if self._loaded is None:
             raise CatalogNotLoaded
         return self._loaded
+
+    async def caught_up(self) -> Loaded:
+        """Return `current` once every notification that was committed before has been followed.
+
+        Postgres delivers notifications in the order of the commits (NOTIFY, "Notes"), so one of our
+        own comes after them. Callers at the same time share it. After two seconds, and where the
+        database cannot be reached, it is what was loaded last.
+        """
+        self._callers += 1
+        number = self._callers
+        async with self._catching_up:
+            if number > self._callers_served:
+                self._callers_served = self._callers
+                self._mark = secrets.token_hex(8)
+                self._marked.clear()
+                with suppress(psycopg.Error, TimeoutError):
+                    async with asyncio.timeout(CATCH_UP_SECONDS):
+                        await self._notify(MARKS, self._mark)
+                        await self._marked.wait()
+        return self.current
 
     async def start(self) -> None:
         """Load for the first time, and listen from now on.
@@ -85,6 +118,7 @@ class SchemaCache(Generic[Loaded]):
         )
         try:
             await connection.execute(f"LISTEN {CHANNEL}".encode())
+            await connection.execute(f"LISTEN {MARKS}".encode())
             self._loaded = await self._load(connection)
         except BaseException:
             await connection.close()
@@ -104,9 +138,11 @@ class SchemaCache(Generic[Loaded]):
     async def _follow(self, connection: psycopg.AsyncConnection) -> None:
         """Load after each notification; after several at a time, once."""
         while True:
-            payloads = [each.payload async for each in connection.notifies(stop_after=1)]
-            if any(payload in RELOADS for payload in payloads):
+            notices = [each async for each in connection.notifies(stop_after=1)]
+            if any(each.channel == CHANNEL and each.payload in RELOADS for each in notices):
                 await self._reload(connection)
+            if any(each.channel == MARKS and each.payload == self._mark for each in notices):
+                self._marked.set()
 
     async def _reload(self, connection: psycopg.AsyncConnection) -> None:
         """Load, again and again where the database rejects it: what it lacks may be on its way.
