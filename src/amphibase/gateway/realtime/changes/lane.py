@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from amphibase.gateway.realtime.changes.questions import compose
 from amphibase.gateway.realtime.changes.recipients import Outdated, RecipientGroups, Subscribed
 from amphibase.gateway.realtime.changes.round import (
     ChangeSubscriber,
+    MessageForm,
     Recipient,
     Round,
     RoundOutcome,
@@ -175,7 +176,7 @@ class Lane:
                 versions_call({relation.oid for relation in candidates}),
             )
             versions: dict[int, str] = dict(rows)
-            tables = await self._catalog.read(self._session, versions, _roles(candidates))
+            tables = await self._catalog.read(self._session, versions, self._roles(candidates))
             with suppress(Outdated):
                 decision = await self._decide(changes, candidates, versions, tables)
         self._report(candidates, decision.outcome)
@@ -192,7 +193,7 @@ class Lane:
             None where they do not, the tables have changed, or the connection has ended.
         """
         oids = {relation.oid for relation in candidates}
-        latest = self._catalog.latest(oids, _roles(candidates))
+        latest = self._catalog.latest(oids, self._roles(candidates))
         if latest is None:
             return None
         try:
@@ -244,6 +245,9 @@ class Lane:
         }
         return {relation: of_table for relation, of_table in named.items() if of_table}
 
+    def _roles(self, candidates: Candidates) -> Set[str]:
+        return set().union(*(self._groups.roles(*each) for each in candidates.items()))
+
     def _report(self, relations: Iterable[Relation], outcome: RoundOutcome) -> None:
         """Tell those who get less than they want, and end what takes too long."""
         for subscriber, binding in self._groups.take_left_out(relations):
@@ -275,67 +279,65 @@ class Lane:
             recipient.subscriber.system(message, extension=EVENT, is_error=True)
 
     async def _send(self, decision: _Decision) -> None:
-        changes, tables, outcome = decision
-        composed = await _compose(self._session, changes, outcome, tables)
-        written: dict[Any, bytes] = {}
-        pushes: dict[Any, Push] = {}
-        latest: RowChange | None = None
-        async for change, subscriber, columns, role, ids in paced(_messages(changes, outcome)):
-            if change is not latest:
-                latest = change
-                written.clear()
-                pushes.clear()
-            if subscriber not in self._index:  # it has left meanwhile
-                continue
-            key = role, columns, subscriber.wire_name, subscriber.names_changes, *ids
-            if key not in pushes:
-                if (role, columns) not in written:
-                    table = tables[change.relation.oid, role]
-                    written[role, columns] = write_event(change, table, columns, composed)
-                data = orjson.Fragment(written[role, columns])
-                pushes[key] = (
-                    Push(subscriber.wire_name, change.operation, data)
-                    if subscriber.names_changes
-                    else Push(subscriber.wire_name, EVENT, {"ids": ids, "data": data})
-                )
-            subscriber.push(pushes[key])
+        composed = await _compose(self._session, decision)
+        async for push, subscriber in paced(_deliveries(decision, composed)):
+            if subscriber in self._index:  # it may have left meanwhile
+                subscriber.push(push)
 
 
-def _roles(candidates: Candidates) -> set[str]:
-    return {subscriber.caller.role for named in candidates.values() for subscriber, _ in named}
+class _ChangeWriter:
+    """Writes the messages about one change, each form once."""
+
+    def __init__(self, change: RowChange, tables: Tables, composed: Composed) -> None:
+        self._change = change
+        self._tables = tables
+        self._composed = composed
+        self._events: dict[Any, bytes] = {}
+        self._pushes: dict[MessageForm, Push] = {}
+
+    def push(self, form: MessageForm) -> Push:
+        """Return the message of a form."""
+        if form not in self._pushes:
+            self._pushes[form] = self._write(form)
+        return self._pushes[form]
+
+    def _write(self, form: MessageForm) -> Push:
+        change, key = self._change, (form.role, form.columns)
+        if key not in self._events:
+            table = self._tables[change.relation.oid, form.role]
+            self._events[key] = write_event(change, table, form.columns, self._composed)
+        data = orjson.Fragment(self._events[key])
+        if form.names_changes:
+            return Push(form.wire_name, change.operation, data)
+        return Push(form.wire_name, EVENT, {"ids": form.ids, "data": data})
 
 
-class _Message(NamedTuple):
-    """What a subscriber receives of a change, by all its bindings with equal columns."""
+def _deliveries(decision: _Decision, composed: Composed) -> Iterator[tuple[Push, ChangeSubscriber]]:
+    """Yield what is sent, and to whom."""
+    for change, groups in zip(decision.changes, decision.outcome.groups, strict=True):
+        writer = _ChangeWriter(change, decision.tables, composed)
+        others: dict[Any, list[Recipient]] = defaultdict(list)
+        for group in groups:
+            for form, audience in group.audiences.items():
+                push = writer.push(form)
+                for subscriber in audience:
+                    yield push, subscriber
+            for recipient in group.others:
+                others[recipient.subscriber, recipient.binding.columns].append(recipient)
+        for (subscriber, columns), recipients in others.items():
+            ids = tuple(each.binding.id for each in recipients)
+            yield (
+                writer.push(MessageForm.of(subscriber, recipients[0].role, columns, ids)),
+                subscriber,
+            )
 
-    change: RowChange
-    subscriber: ChangeSubscriber
-    columns: tuple[str, ...] | None
-    role: str
-    ids: list[int]
 
-
-def _messages(changes: Sequence[RowChange], outcome: RoundOutcome) -> Iterator[_Message]:
-    for change, recipients in zip(changes, outcome.recipients, strict=True):
-        messages: dict[Any, _Message] = {}
-        for subscriber, binding, role in recipients:
-            key = subscriber, binding.columns
-            if key not in messages:
-                messages[key] = _Message(change, *key, role, [])
-            messages[key].ids.append(binding.id)
-        yield from messages.values()
-
-
-async def _compose(
-    session: QuestionSession,
-    changes: Sequence[RowChange],
-    outcome: RoundOutcome,
-    tables: Tables,
-) -> Composed:
+async def _compose(session: QuestionSession, decision: _Decision) -> Composed:
     """Return the JSON of the values that the database writes."""
     values = set()
-    for change, recipients in zip(changes, outcome.recipients, strict=True):
-        for role in {recipient.role for recipient in recipients}:
+    changes, tables, outcome = decision
+    for change, groups in zip(changes, outcome.groups, strict=True):
+        for role in {group.selection.role for group in groups}:
             table = tables[change.relation.oid, role]
             columns = [
                 each for each in table.columns.values() if each.is_composed and each.is_selectable

@@ -1,7 +1,7 @@
 """The recipients of a table's changes, in groups that are decided about together."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from amphibase.gateway.realtime.changes.binding import Binding
@@ -32,11 +32,13 @@ class _TableGroups(NamedTuple):
 
     Attributes:
         subscribed: who is among them, or is left out.
+        roles: of these.
         version: of the table.
         left_out: those who may select nothing, until they know.
     """
 
     subscribed: Subscribed
+    roles: Set[str]
     version: str | None
     groups: Sequence[Group]
     left_out: list[tuple[ChangeSubscriber, Binding]]
@@ -51,6 +53,17 @@ class RecipientGroups:
     def clear(self) -> None:
         """Forget all groups, and with them their subscribers."""
         self._of_tables.clear()
+
+    def roles(self, relation: Relation, subscribed: Subscribed) -> Set[str]:
+        """Return the roles of those who name a table.
+
+        Args:
+            subscribed: as `of_table` takes it.
+        """
+        latest = self._of_tables.get(relation)
+        if latest is not None and latest.subscribed is subscribed:
+            return latest.roles
+        return {subscriber.caller.role for subscriber, _ in subscribed}
 
     async def of_table(
         self,
@@ -89,8 +102,10 @@ class RecipientGroups:
                 left_out.append((subscriber, binding))
         if len(self._of_tables) >= MAX_RELATIONS:
             self._of_tables.clear()
-        groups = [Group(*key, of_group) for key, of_group in recipients.items()]
-        self._of_tables[relation] = _TableGroups(subscribed, version, groups, left_out)
+        counts = Counter(subscriber for subscriber, _ in subscribed)
+        groups = [Group.of(*key, of_group, counts) for key, of_group in recipients.items()]
+        roles = self.roles(relation, subscribed)
+        self._of_tables[relation] = _TableGroups(subscribed, roles, version, groups, left_out)
         return groups
 
     def take_left_out(

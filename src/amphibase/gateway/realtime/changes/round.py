@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence, Set
 from functools import lru_cache
 from time import monotonic
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from amphibase.gateway.realtime.changes.binding import ALL, Binding
 from amphibase.gateway.realtime.changes.event import new_row, old_row
@@ -73,23 +73,91 @@ class BindingSelection(NamedTuple):
     filters: tuple[ChangeFilter, ...]
 
 
+class MessageForm(NamedTuple):
+    """What a message about a change depends on beside the change.
+
+    Attributes:
+        role: for which it is written.
+        columns: that are wanted; None for all.
+        wire_name: the topic as messages have it.
+        names_changes: see `ChangeSubscriber`.
+        ids: of the bindings.
+    """
+
+    role: str
+    columns: tuple[str, ...] | None
+    wire_name: str
+    names_changes: bool
+    ids: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        subscriber: ChangeSubscriber,
+        role: str,
+        columns: tuple[str, ...] | None,
+        ids: tuple[int, ...],
+    ) -> Self:
+        """Build the form of what a subscriber receives."""
+        return cls(role, columns, subscriber.wire_name, subscriber.names_changes, ids)
+
+
 class Group(NamedTuple):
     """Recipients who receive the same changes of a table.
 
     Attributes:
         question: has the claims by which the policies decide.
+        audiences: of those who name the table once, who receive messages of the same form.
+        others: those who name it several times, and receive one message for all of these.
     """
 
     selection: BindingSelection
     question: RowQuestion
     recipients: Sequence[Recipient]
+    audiences: Mapping[MessageForm, Sequence[ChangeSubscriber]]
+    others: Sequence[Recipient]
+
+    @classmethod
+    def of(
+        cls,
+        selection: BindingSelection,
+        question: RowQuestion,
+        recipients: Sequence[Recipient],
+        counts: Mapping[ChangeSubscriber, int],
+    ) -> Self:
+        """Build the group of these recipients.
+
+        Args:
+            counts: how many bindings of each subscriber name the table.
+        """
+        audiences: dict[MessageForm, list[ChangeSubscriber]] = defaultdict(list)
+        others = []
+        for recipient in recipients:
+            subscriber, binding, role = recipient
+            if counts[subscriber] == 1:
+                form = MessageForm.of(subscriber, role, binding.columns, (binding.id,))
+                audiences[form].append(subscriber)
+            else:
+                others.append(recipient)
+        return cls(selection, question, recipients, audiences, others)
+
+    def without(self, subscribers: Set[ChangeSubscriber]) -> Self:
+        """Return the group without some subscribers."""
+        return self._replace(
+            recipients=[each for each in self.recipients if each.subscriber not in subscribers],
+            audiences={
+                form: [each for each in audience if each not in subscribers]
+                for form, audience in self.audiences.items()
+            },
+            others=[each for each in self.others if each.subscriber not in subscribers],
+        )
 
 
 class RoundOutcome(NamedTuple):
     """What is decided about a block.
 
     Attributes:
-        recipients: of each change.
+        groups: who receives each change.
         slow_filters: whose filters take too long.
         slow: whose policies take too long.
         undecided: who could not be asked in the time. Nothing of the block is for them, nor for
@@ -97,7 +165,7 @@ class RoundOutcome(NamedTuple):
         failed: whose policies raise an error, and its SQLSTATE and message.
     """
 
-    recipients: Sequence[Sequence[Recipient]]
+    groups: Sequence[Sequence[Group]]
     slow_filters: Sequence[Recipient]
     slow: Sequence[Recipient]
     undecided: Set[ChangeSubscriber]
@@ -224,7 +292,7 @@ class Round:
         """Return which changes the policies are to be asked about, by table and role."""
         wanted: dict[RowQuestion, int] = defaultdict(int)
         asked: dict[tuple[Relation, str], int] = {}
-        async for selection, question, _ in paced(self._groups):
+        async for selection, question, *_ in paced(self._groups):
             key = selection.relation, selection.role
             if key not in asked:
                 asked[key] = self._asked_changes(*key)
@@ -262,7 +330,7 @@ class Round:
         slow: list[Recipient] = []
         failed: list[tuple[Recipient, str]] = []
         waiting: set[ChangeSubscriber] = set()
-        async for selection, question, recipients in paced(self._groups):
+        async for selection, question, recipients, *_ in paced(self._groups):
             if not self._wanted[selection] & self._asked_changes(*selection[:2]):
                 continue
             if question in decisions.slow:
@@ -272,17 +340,17 @@ class Round:
             if question in decisions.failed:
                 failed += [(each, decisions.failed[question]) for each in recipients]
         left_out = waiting.union(each.subscriber for each in slow)
-        receiving: list[list[Recipient]] = [[] for _ in self._changes]
+        receiving: list[list[Group]] = [[] for _ in self._changes]
         slow_filters: list[Recipient] = []
-        async for selection, question, recipients in paced(self._groups):
+        async for group in paced(self._groups):
+            selection = group.selection
             if selection in self._slow_selections:
-                slow_filters += recipients
+                slow_filters += group.recipients
                 continue
-            hidden = self._asked_changes(*selection[:2]) & ~decisions.seen.get(question, 0)
-            if left_out:
-                recipients = [each for each in recipients if each.subscriber not in left_out]
+            hidden = self._asked_changes(*selection[:2]) & ~decisions.seen.get(group.question, 0)
+            receivers = group.without(left_out) if left_out else group
             for place in bits(self._wanted[selection] & ~hidden):
-                receiving[place] += recipients
+                receiving[place].append(receivers)
         return RoundOutcome(receiving, slow_filters, slow, waiting, failed)
 
 

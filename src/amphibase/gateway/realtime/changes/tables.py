@@ -17,6 +17,7 @@ from amphibase.gateway.realtime.changes.policy_reading import (
 )
 from amphibase.gateway.realtime.changes.possible_rows import ANY_ROW
 from amphibase.gateway.realtime.changes.session import QuestionSession
+from amphibase.replication.visibility import array_of
 
 # The constant `true`; the server's own way to write an expression (`pg_get_expr`) waits for locks.
 _TRUE = r"^\{CONST :consttype 16 .*:constisnull false .*:constvalue 1 \[ 1 "
@@ -315,7 +316,7 @@ def oids_call(names: Collection[TableName]) -> Call:
 
 def versions_call(oids: Collection[int]) -> Call:
     """Return the call that reads the versions of tables, by their oids."""
-    return Call(_VERSIONS, [[*oids]])
+    return Call(_VERSIONS, [array_of(oids)])
 
 
 def read_table(row: Sequence[Any]) -> tuple[tuple[int, str], RoleTable]:
