@@ -101,15 +101,16 @@ async def test_seeds_are_those_that_the_patterns_name_in_their_order(
     project: ProjectDatabase, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "config.toml").write_text(
-        '[db.seed]\nsql_paths = ["./last/*.sql", "first/*.sql", "./last/a.sql", "none.sql"]'
+        '[db.seed]\nsql_paths = ["./last/*.sql", "first", "./last/a.sql", "none.sql"]'
     )
     (folder / "migrations/1_a.sql").write_text("create table t (i serial, name text);")
-    for name in ("first/c.sql", "last/b.sql", "last/a.sql"):
-        (folder / name).parent.mkdir(exist_ok=True)
+    for name in ("first/x/d.sql", "first/c.sql", "last/b.sql", "last/a.sql"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"insert into t (name) values ('{name}');")
-    (folder / "seed.sql").write_text("this is not sown")
+    for name in ("seed.sql", "first/readme.txt"):
+        (folder / name).write_text("this is not sown")
     done = await apply(project.owner, folder)
-    assert done == ["1_a.sql", "last/a.sql", "last/b.sql", "first/c.sql"]
+    assert done == ["1_a.sql", "last/a.sql", "last/b.sql", "first/c.sql", "first/x/d.sql"]
     assert read(project.owner, "SELECT name FROM t ORDER BY i") == [(name,) for name in done[1:]]
     assert "no file has a name like none.sql" in caplog.text
     (folder / "config.toml").write_text("[db.seed]\nenabled = false")

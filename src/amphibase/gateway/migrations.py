@@ -150,11 +150,20 @@ def _find_migrations(folder: Path) -> list[Migration]:
 def _find_seeds(folder: Path, patterns: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in patterns:
-        paths = [Path(name) for name in sorted(glob(str(folder / pattern), recursive=True))]
+        names = sorted(glob(str(folder / pattern), recursive=True))
+        paths = [path for name in names for path in _scripts(Path(name))]
         if not paths and pattern != DEFAULT_SEED:
             logger.warning("db.seed.sql_paths: no file has a name like %s", pattern)
-        found.update(dict.fromkeys(path for path in paths if path.is_file()))
+        found.update(dict.fromkeys(paths))
     return list(found)
+
+
+def _scripts(path: Path) -> list[Path]:
+    """Return the file, or the scripts in a folder and those within it, in their order."""
+    if path.is_file():
+        return [path]
+    names = (each for each in path.rglob("*") if each.name.endswith((".sql", ".sql.gz")))
+    return sorted(each for each in names if each.is_file())
 
 
 def _name_in(folder: Path, path: Path) -> str:
