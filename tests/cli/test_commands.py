@@ -109,7 +109,9 @@ def test_users_are_created_listed_banned_and_deleted(run: Run) -> None:
     assert "a password" not in result.stdout
     again = run("users", "create", "ann@example.com", input="a password\n")
     assert (again.returncode, again.stderr.strip()) == (1, "error Email already registered")
-    listed = run("users", "list")
+    assert result.stdout.endswith(", an administrator\n")
+    listed = run("users", "list", COLUMNS="40")
+    assert result.stdout.split()[4].rstrip(",") in listed.stdout, "a pipe gets each id whole"
     assert "ann@example.com" in listed.stdout
     assert run("users", "ban", "ann@example.com", "--days", "1").returncode == 0
     assert " no " in run("users", "list").stdout
@@ -118,6 +120,8 @@ def test_users_are_created_listed_banned_and_deleted(run: Run) -> None:
     assert demoted.stdout == "ann@example.com is no longer an administrator\n"
     changed = run("users", "set-password", "ann@example.com", input="another password\n")
     assert changed.stdout == "ann@example.com has a new password\n"
+    none = run("users", "set-password", "ann@example.com")
+    assert (none.returncode, "pipe one" in none.stderr) == (2, True)
     weak = run("users", "set-password", "ann@example.com", input="short\n")
     assert (weak.returncode, "at least 8 characters" in weak.stderr) == (1, True)
     assert run("users", "invite", "bob@example.com").stdout == "bob@example.com is invited\n"

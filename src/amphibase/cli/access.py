@@ -11,11 +11,11 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from amphibase.backend import ANONYMOUS, SERVICE, Backend, Caller
+from amphibase.cli.console import results, table
 from amphibase.cli.loading import amphibase_of_app
 from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError, InvalidRequest, NotFound
@@ -37,7 +37,6 @@ app = typer.Typer(help="Who may do what with the rows of models.", no_args_is_he
 Application = Annotated[
     str, typer.Option("--app", metavar="MODULE:APP", help="Your application, to know its models.")
 ]
-WIDEST = 100_000
 """The characters of a line that is never broken."""
 OPERATIONS = ("read", "add", "change", "delete")
 
@@ -65,12 +64,12 @@ def explain(
                 return await explain_access(session, chosen, _key(chosen, id), caller)
 
     explanation = asyncio.run(explained())
-    console = Console(soft_wrap=True)
-    console.print(f"{explanation.model.__name__} {escape(id)} as {escape(who)}", highlight=False)
+    console = results()
+    console.print(f"{explanation.model.__name__} {escape(id)} as {escape(who)}")
     if explanation.is_deleted:
         console.print("It is softly deleted: it exists for with_deleted() alone")
     for operation in explanation.operations:
-        console.print(f"{_mark(operation.admits)} {operation.operation}", highlight=False)
+        console.print(f"{_mark(operation.admits)} {operation.operation}")
         for verdict in operation.rules:
             _print(console, verdict, 1)
 
@@ -91,19 +90,13 @@ def matrix(
     if html_path is not None:
         html_path.write_text(page(rules), encoding="utf-8")
         return
-    table = Table(*(Column(name, overflow="fold") for name in ("model", "operations", "rule")))
+    models = table("model", "operations", "rule")
     for each in rules:
         rows = [*_grouped(each), *each.columns.items()]
         for place, (operations, rule) in enumerate(rows):
-            table.add_row("" if place else each.model, operations, escape(rule))
-        table.add_section()
-    _console().print(table)
-
-
-def _console() -> Console:
-    """Return a console that breaks no name where a file or another program reads what it prints."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDEST)
+            models.add_row("" if place else each.model, operations, escape(rule))
+        models.add_section()
+    results().print(models)
 
 
 def page(rules: list[ModelRules]) -> str:
@@ -161,9 +154,9 @@ def _grouped(rules: ModelRules) -> list[tuple[str, str]]:
 
 def _print(console: Console, verdict: Verdict, depth: int) -> None:
     indent = "  " * depth
-    console.print(f"{indent}{_mark(verdict.admits)} {escape(verdict.rule)}", highlight=False)
+    console.print(f"{indent}{_mark(verdict.admits)} {escape(verdict.rule)}")
     if verdict.reason:
-        console.print(f"{indent}  [dim]{escape(verdict.reason)}[/dim]", highlight=False)
+        console.print(f"{indent}  [dim]{escape(verdict.reason)}[/dim]")
     for part in verdict.parts:
         _print(console, part, depth + 1)
 

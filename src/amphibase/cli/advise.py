@@ -124,15 +124,15 @@ async def _of_project(settings: "Settings") -> "list[Evidence]":
 
 
 def _print(rows: list[tuple[str, str, str]], verdict: str) -> None:
-    from rich.console import Console
     from rich.markup import escape as escape_markup
-    from rich.table import Table
 
-    table = Table(*HEADINGS)
+    from amphibase.cli.console import results, table
+
+    evidence = table(*HEADINGS)
     for row in rows:
-        table.add_row(*map(escape_markup, row))
-    console = Console()
-    console.print(table)
+        evidence.add_row(*map(escape_markup, row))
+    console = results()
+    console.print(evidence)
     console.print(verdict)
 
 

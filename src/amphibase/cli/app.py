@@ -80,10 +80,11 @@ def main() -> None:
     try:
         app()
     except AmphibaseError as error:
-        from rich.console import Console
         from rich.markup import escape
 
-        console = Console(stderr=True, soft_wrap=True)
+        from amphibase.cli.console import messages
+
+        console = messages()
         detail = error.detail
         if isinstance(error, Unavailable):
             from amphibase.cli.locations import locations
@@ -94,7 +95,7 @@ def main() -> None:
             reason = _reason(error)
             detail += f": {reason}" if reason and reason not in detail else ""
         for line in detail.splitlines():
-            console.print(f"[red]error[/red] {escape(line)}", highlight=False)
+            console.print(f"[red]error[/red] {escape(line)}")
         sys.exit(2 if isinstance(error, ConfigurationError | Unavailable) else 1)
 
 

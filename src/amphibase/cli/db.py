@@ -5,11 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from sqlalchemy.engine import URL
 
+from amphibase.cli.console import results, table
 from amphibase.cli.loading import amphibase_of_app
 from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError
@@ -91,11 +90,11 @@ def current(application: Application = None) -> None:
         application,
         lambda database, settings: schema.current(database, settings, Base.metadata),
     )
-    table = Table("chain", "the database is at", "the newest is", "")
+    revisions = table("chain", "the database is at", "the newest is", "")
     for position in [status for each in statuses for status in each]:
         mark = "[red]✗ behind[/red]" if position.behind else "[green]✓[/green]"
-        table.add_row(position.chain, position.current or "nothing", position.head, mark)
-    Console().print(table)
+        revisions.add_row(position.chain, position.current or "nothing", position.head, mark)
+    results().print(revisions)
 
 
 @app.command()
@@ -123,10 +122,10 @@ def check(application: Application = None) -> None:
             ],
         )
 
-    results = _run_on_each(application, work)
-    positions = [status for statuses, _, _ in results for status in statuses]
-    differences = [difference for _, differing, _ in results for difference in differing]
-    console = Console(soft_wrap=True)
+    compared = _run_on_each(application, work)
+    positions = [status for statuses, _, _ in compared for status in statuses]
+    differences = [difference for _, differing, _ in compared for difference in differing]
+    console = results()
     if application is None:
         # Without the application its tables would all look superfluous.
         differences = [each for each in differences if each.chain != "application"]
@@ -134,7 +133,7 @@ def check(application: Application = None) -> None:
     else:
         for advice in index_advice(Base.metadata):
             console.print(f"[yellow]![/yellow] {escape(advice)}")
-    for warning in [warning for _, _, warnings in results for warning in warnings]:
+    for warning in [warning for _, _, warnings in compared for warning in warnings]:
         console.print(f"[yellow]![/yellow] {escape(warning)}")
     behind = [position.chain for position in positions if position.behind]
     if behind:
@@ -167,7 +166,7 @@ def revision(
             database, settings, Base.metadata, message, autogenerate=not empty
         ),
     )
-    console = Console(soft_wrap=True)
+    console = results()
     if file is None:
         console.print("Nothing to do: your revisions create all that your models have")
         return
@@ -232,7 +231,7 @@ async def _on(
 
 
 def _report(done: list[schema.RevisionOutcome], otherwise: str) -> None:
-    console = Console(soft_wrap=True)
+    console = results()
     for applied in done:
         note = (
             " (its tables existed already; it is recorded as done)"

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 
 from amphibase.backend import SERVICE
+from amphibase.cli.console import results, table
 from amphibase.cli.loading import amphibase_of_app
 from amphibase.errors import ConfigurationError, InvalidRequest
 from amphibase.http.app import Amphibase
@@ -60,7 +60,7 @@ def sweep(
             delete_orphans=not dry_run,
             delete_lost=lost and not dry_run,
         )
-        console = Console(soft_wrap=True)
+        console = results()
         with Progress(
             TextColumn("[progress.description]{task.description}"), console=console, transient=True
         ) as progress:
@@ -74,7 +74,7 @@ def sweep(
     counts = _run(application, work)
     deleted = "" if dry_run else ", deleted"
     lost_deleted = ", deleted" if lost and not dry_run else ""
-    Console().print(
+    results().print(
         f"{counts['orphan']} without a row{deleted}; "
         f"{counts['lost']} rows without bytes{lost_deleted}"
     )
@@ -94,17 +94,17 @@ def list_files(
     """
     bucket, _, prefix = place.partition("/")
     page = _run(application, lambda state: state.files.list(SERVICE, bucket, prefix, limit=limit))
-    table = Table("path", "size", "type", "owner", "changed")
+    files = table("path", "size", "type", "owner", "changed")
     for file in page.items:
-        table.add_row(
+        files.add_row(
             escape(file.path),
             decimal(file.size),
             file.content_type,
             str(file.owner_id or "–"),
             file.updated_at.isoformat(" ", "seconds"),
         )
-    console = Console()
-    console.print(table)
+    console = results()
+    console.print(files)
     if page.next_cursor:
         console.print(f"There are more than these {limit}; ask for more with --limit")
 
@@ -144,7 +144,7 @@ def get(
         return opened.file.size
 
     size = _run(application, work)
-    Console(soft_wrap=True).print(f"{escape(str(to))} has {decimal(size)}")
+    results().print(f"{escape(str(to))} has {decimal(size)}")
 
 
 @app.command()
@@ -187,7 +187,7 @@ def put(
             )
 
     _run(application, work)
-    Console(soft_wrap=True).print(f"{escape(f'{bucket}/{path}')} has {decimal(size)}")
+    results().print(f"{escape(f'{bucket}/{path}')} has {decimal(size)}")
 
 
 @app.command("rm")
@@ -204,7 +204,7 @@ def remove(
     if not yes:
         typer.confirm(f"Delete {place} for good?", abort=True)
     _run(application, lambda state: state.files.delete(SERVICE, bucket, path))
-    Console(soft_wrap=True).print(f"{escape(place)} is deleted")
+    results().print(f"{escape(place)} is deleted")
 
 
 def _split(place: str) -> tuple[str, str]:

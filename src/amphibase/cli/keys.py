@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_file import KEY_FILE, read_key_file, write_key_file
 from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.cli.console import results
 from amphibase.errors import ConfigurationError
 from amphibase.settings import load_settings
 
@@ -31,7 +32,9 @@ def generate(
     older = read_key_file(path) if path.exists() else []
     key = Key.generate()
     write_key_file(path, [key, *older])
-    Console().print(f"Key {key.kid} in {path}: it signs; {len(older)} older ones verify")
+    results().print(
+        f"Key {key.kid} in {escape(str(path))}: it signs; {len(older)} older ones verify"
+    )
 
 
 @app.command()

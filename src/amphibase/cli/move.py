@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from amphibase.cli.console import messages, results
 from amphibase.cli.move_progress import TerminalProgress
 from amphibase.errors import MoveFailed, Retryable
 from amphibase.move.journal import JournalState, read_state
@@ -83,16 +84,15 @@ def plan(
             "SOURCE_SUPABASE_DB_URL and TARGET_SUPABASE_DB_URL"
         )
     planned = _run(lambda: plan_move(source, target, output, db_url=db_url))
-    console = Console(soft_wrap=True)
+    console = results()
     accounts = "accounts, " if planned.accounts else ""
     buckets = f", {len(planned.files.buckets)} buckets" if planned.files else ""
     console.print(
         f"[green]✓[/green] {escape(str(output))}: {accounts}{len(planned.tables)} tables{buckets}",
-        highlight=False,
     )
     for each in planned.not_moved:
         _warn(console, f"{each.what} does not move: {each.reason}")
-    console.print(f"Read it, then: amphibase move check {escape(str(output))}", highlight=False)
+    console.print(f"Read it, then: amphibase move check {escape(str(output))}")
 
 
 @app.command()
@@ -180,7 +180,7 @@ def status(plan: PlanFile = DEFAULT_PLAN) -> None:
     Example: amphibase move status plan.toml
     """
     planned, state = read_plan(plan), read_state(plan)
-    console = Console(soft_wrap=True, highlight=False)
+    console = results()
     console.print(escape(f"{planned.source.address} → {planned.target.address}"))
     console.print(_progress_in_words(state))
     for stage, copied_at in state.copied.items():
@@ -221,7 +221,7 @@ def undo(
             return await move.undo()
 
     kept = _run(remove)
-    console = Console(soft_wrap=True, highlight=False)
+    console = results()
     _print_listed(console, [f"{each.subject} {each.key}: {each.reason}" for each in kept])
     if kept:
         console.print(f"{len(kept)} were changed or used since and are kept")
@@ -244,7 +244,7 @@ def _run(work: Callable[[], Awaitable[Result]]) -> Result:
     try:
         return asyncio.run(wait())
     except ChecksFailed as error:
-        _print_checks(error.checks, Console(stderr=True))
+        _print_checks(error.checks, messages())
         raise typer.Exit(1) from None
     except Retryable as error:
         message = f"{error.detail}. Run the same command again once it can be reached"
@@ -266,11 +266,11 @@ def _print_checks(checks: Sequence[PreflightCheck], console: Console | None = No
         color = COLORS[each.outcome]
         outcome = f"[{color}]{each.outcome.upper()}[/{color}]"
         table.add_row(outcome, escape(each.subject), escape(each.message))
-    (console or Console()).print(table)
+    (console or results()).print(table)
 
 
 def _print_report(report: RunReport, plan: Path) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = messages()
     table = Table("what", "source", "target", "different", box=None)
     for each in report.comparisons:
         color = "green" if each.is_equal else "red"
@@ -309,8 +309,8 @@ def _progress_in_words(state: JournalState) -> str:
 
 
 def _warn(console: Console, text: str) -> None:
-    console.print(f"[yellow]![/yellow] {escape(text)}", highlight=False)
+    console.print(f"[yellow]![/yellow] {escape(text)}")
 
 
 def _error(text: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(f"[red]error[/red] {escape(text)}", highlight=False)
+    messages().print(f"[red]error[/red] {escape(text)}")

@@ -233,18 +233,18 @@ def _log_warnings() -> None:
 def _warn(text: str) -> None:
     from rich.markup import escape
 
-    _console().print(f"[yellow]![/yellow] {escape(text)}", highlight=False)
+    _console().print(f"[yellow]![/yellow] {escape(text)}")
 
 
 def _end(text: str) -> NoReturn:
     from rich.markup import escape
 
-    _console().print(f"[red]✗[/red] {escape(text)}", highlight=False)
+    _console().print(f"[red]✗[/red] {escape(text)}")
     raise typer.Exit(1)
 
 
 def _console() -> "Console":
     """Standard error, for what is not a command's result."""
-    from rich.console import Console
+    from amphibase.cli.console import messages
 
-    return Console(stderr=True, soft_wrap=True)
+    return messages()

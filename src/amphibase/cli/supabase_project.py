@@ -54,15 +54,15 @@ def sql(
         return
     if application is None:
         raise ConfigurationError("Say where your models are: --app module:app")
-    from rich.console import Console
     from rich.markup import escape
 
+    from amphibase.cli.console import messages
     from amphibase.cli.project_copy import migration_since
 
     migration = migration_since(since)
-    console = Console(stderr=True, soft_wrap=True)
+    console = messages()
     for warning in migration.warnings:
-        console.print(f"[yellow]![/yellow] {escape(warning)}", highlight=False)
+        console.print(f"[yellow]![/yellow] {escape(warning)}")
     if migration.sql is None:
         console.print("Nothing to do: the migrations create all that your models have")
     else:
@@ -76,14 +76,14 @@ def check(application: Application = None) -> None:
 
     Example: amphibase supabase check --app main:app
     """
-    from rich.console import Console
     from rich.markup import escape
 
+    from amphibase.cli.console import results
     from amphibase.cli.loading import amphibase_of_app
     from amphibase.settings import load_settings
 
     settings = amphibase_of_app(application).settings if application else load_settings()
-    console = Console(soft_wrap=True)
+    console = results()
     if application is None:
         console.print("[yellow]![/yellow] Your models were not compared; add --app module:app")
     if settings.supabase_database is None:
@@ -93,7 +93,7 @@ def check(application: Application = None) -> None:
         )
     differences = asyncio.run(_differences(settings))
     for difference in differences:
-        console.print(f"[red]✗[/red] {escape(difference)}", highlight=False)
+        console.print(f"[red]✗[/red] {escape(difference)}")
     if differences:
         console.print(
             "Write a migration with what is missing: `amphibase supabase sql` prints all of it, "

@@ -9,13 +9,12 @@ from uuid import UUID
 
 import typer
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from amphibase.backend import FOREVER
+from amphibase.cli.console import results, table
 from amphibase.cli.loading import amphibase_of_app
-from amphibase.errors import InvalidRequest, NotFound
+from amphibase.errors import ConfigurationError, InvalidRequest, NotFound
 from amphibase.http.app import Amphibase
 from amphibase.http.schemas import Email
 from amphibase.http.state import State
@@ -56,7 +55,7 @@ def create(
         application,
         lambda state: state.users.create(address, password=secret, name=name, admin=admin),
     )
-    Console().print(f"{user.email} has the id {user.id}" + (", an administrator" if admin else ""))
+    results().print(f"{user.email} has the id {user.id}" + (", an administrator" if admin else ""))
 
 
 @app.command("list")
@@ -69,18 +68,18 @@ def list_users(
     Example: amphibase users list --limit 20
     """
     page = _run(application, lambda state: state.users.page(limit=limit))
-    table = Table("id", "email", "name", "active", "created")
+    users = table("id", "email", "name", "active", "created")
     for user in page.items:
         created = user.created_at.isoformat(" ", "seconds")
-        table.add_row(
+        users.add_row(
             str(user.id),
             escape(user.email),
             escape(user.name),
             "yes" if user.is_active else "no",
             created,
         )
-    console = Console()
-    console.print(table)
+    console = results()
+    console.print(users)
     if page.next_cursor:
         console.print(f"There are more than these {limit}; ask for more with --limit")
 
@@ -98,7 +97,7 @@ def invite(
     """
     address = _address(email)
     _run(application, lambda state: state.users.invite(address, name=name, admin=admin))
-    Console().print(f"{address} is invited")
+    results().print(f"{address} is invited")
 
 
 @app.command()
@@ -116,7 +115,7 @@ def promote(
         return await state.users.administrate(await _id(state, who), admin=not demote)
 
     user = _run(application, work)
-    Console().print(f"{user.email} is {'no longer' if demote else 'now'} an administrator")
+    results().print(f"{user.email} is {'no longer' if demote else 'now'} an administrator")
 
 
 @app.command("set-password")
@@ -131,7 +130,7 @@ def set_password(who: Who, password: Password = None, application: Application =
         return await state.users.administrate(await _id(state, who), password=secret)
 
     user = _run(application, work)
-    Console().print(f"{user.email} has a new password")
+    results().print(f"{user.email} has a new password")
 
 
 @app.command()
@@ -153,7 +152,7 @@ def ban(
         return await state.users.ban(await _id(state, who), duration)
 
     user = _run(application, work)
-    Console().print(f"{user.email} {'may sign in again' if lift else 'is banned'}")
+    results().print(f"{user.email} {'may sign in again' if lift else 'is banned'}")
 
 
 @app.command()
@@ -173,7 +172,7 @@ def delete(
         await state.users.delete(await _id(state, who))
 
     _run(application, work)
-    Console().print(f"{who} is deleted")
+    results().print(f"{who} is deleted")
 
 
 @app.command()
@@ -198,7 +197,7 @@ def sweep(
         return [orphan async for orphan in state.users.sweep(delete=not dry_run)]
 
     orphans = _run(application, work)
-    console = Console(soft_wrap=True)
+    console = results()
     remaining = [orphan for orphan in orphans if not orphan.deleted]
     for orphan in remaining:
         why = "" if dry_run else ": other rows refer to it, so it is only deactivated"
@@ -229,7 +228,9 @@ async def _id(state: State, who: str) -> UUID:
 
 def _ask_password() -> str:
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
+        if line := sys.stdin.readline().rstrip("\n"):
+            return line
+        raise ConfigurationError("There is no password: pipe one, or set AMPHIBASE_PASSWORD")
     password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     return password
 
