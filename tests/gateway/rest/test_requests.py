@@ -373,3 +373,40 @@ async def test_nothing_is_prepared_where_a_pooler_would_reject_it(
         assert response.json() == [{"a": 1, "b": None}]
         assert (await there.request("POST /rpc/isolation")).json() == "serializable"
         assert (await there.read("/rpc/prepared") > 0) is cached
+
+
+async def test_responses_say_how_long_they_took_and_repeat_a_header(api: DataApi) -> None:
+    settings: dict[str, Any] = {
+        "server_timing_enabled": True, "server_trace_header": "X-Request-Id",
+    }  # fmt: skip
+    async with open_data_api(api.url, **settings) as timed:
+        response = await timed.request("GET /works", headers={"x-request-id": "7"})
+        phases = [each.partition(";dur=") for each in response.headers["server-timing"].split(", ")]
+        assert [phase for phase, _, _ in phases] == [
+            "jwt", "parse", "plan", "transaction", "response",
+        ]  # fmt: skip
+        assert {phase for phase, _, duration in phases if float(duration)} >= {"transaction"}
+        assert response.headers["x-request-id"] == "7"
+        rejected = await timed.request("GET /nowhere", headers={"x-request-id": "8"})
+        assert (rejected.status_code, rejected.headers["x-request-id"]) == (404, "8")
+        assert "server-timing" not in rejected.headers
+        assert (await timed.request("OPTIONS /works")).headers["x-request-id"] == ""
+    assert "server-timing" not in (await api.request("GET /works")).headers
+
+
+async def test_a_function_takes_the_place_of_the_description(api: DataApi) -> None:
+    async with open_data_api(api.url, db_root_spec="public.names") as rooted:
+        assert await rooted.read("/?limit=1") == ["Clara"]
+        response = await rooted.request("OPTIONS /")
+        assert response.headers["allow"] == "OPTIONS,GET,HEAD,POST"
+        assert (await rooted.request("PUT /", {})).json()["code"] == "PGRST101"
+    async with open_data_api(api.url, db_root_spec="names", openapi_mode="disabled") as closed:
+        assert (await closed.request("GET /")).json()["code"] == "PGRST126"
+
+
+async def test_sql_reads_the_applications_own_settings(
+    api: DataApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGRST_APP_SETTINGS_PLAN", "free")
+    async with open_data_api(api.url) as configured:
+        assert await configured.read("/rpc/setting?name=app.settings.plan") == "free"

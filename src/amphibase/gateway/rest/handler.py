@@ -31,6 +31,7 @@ from amphibase.gateway.rest.response.builders import (
     read_response,
 )
 from amphibase.gateway.rest.response.response import RestResponse, ResultSet, override, read_result
+from amphibase.gateway.rest.response.timings import Timings
 from amphibase.gateway.rest.schema.catalog import Catalog
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.sql.cache import CompiledPlan
@@ -77,14 +78,22 @@ class RequestHandler:
         self._prepared = lru_cache(_MAX_PREPARED)(self._prepare)
 
     async def run(
-        self, request: ApiRequest, role: RequestRole, query_string: str, body: bytes
+        self,
+        request: ApiRequest,
+        role: RequestRole,
+        query_string: str,
+        body: bytes,
+        timings: Timings | None = None,
     ) -> RestResponse:
         """Respond to a request of a table, a view or a function.
+
+        Args:
+            timings: counts how long it takes, if that is to be known.
 
         Raises:
             RestError: the request is invalid, or the database rejects it.
         """
-        context = self._read(request, role, query_string, body)
+        context = self._read(request, role, query_string, body, timings)
         prepared = context.prepared
         if prepared.negotiated.is_plan:
             result = await self._run(context, None)
@@ -112,7 +121,12 @@ class RequestHandler:
         return response
 
     def _read(
-        self, request: ApiRequest, role: RequestRole, query_string: str, body: bytes
+        self,
+        request: ApiRequest,
+        role: RequestRole,
+        query_string: str,
+        body: bytes,
+        timings: Timings | None,
     ) -> "RequestContext":
         is_call = request.kind == "function"
         query, values = read_query(query_string, is_call=is_call and request.is_read)
@@ -131,8 +145,12 @@ class RequestHandler:
                 columns = tuple(sorted(payload.columns or ()))
         is_short = len(query_string) <= MAX_CACHED_CHARACTERS and not columns
         prepare = self._prepared if request.is_cached and is_short else self._prepare
+        if timings is not None:
+            timings.mark("parse")
         prepared = prepare(request, role.name, query, columns, content)
-        return RequestContext(request, role, prepared, query, values, payload)
+        if timings is not None:
+            timings.mark("plan")
+        return RequestContext(request, role, prepared, query, values, payload, timings)
 
     async def _mutate(self, context: "RequestContext") -> tuple[RestResponse, ResultSet]:
         preferences, negotiated = context.prepared.preferences, context.prepared.negotiated
@@ -191,6 +209,8 @@ class RequestHandler:
                     self._executor.pool, compiled.plan, context.role.name, error.message
                 )
             raise
+        if context.timings is not None:
+            context.timings.mark("transaction")
         if compiled.plan.key.media.explain is not None:
             return ResultSet(None, 1, row[0] or b"")
         if is_read and check is not None:
@@ -223,6 +243,7 @@ class RequestContext(NamedTuple):
     query: QueryParams
     values: list[Value]
     payload: Payload | None
+    timings: Timings | None
 
     @property
     def body(self) -> str | bytes | None:

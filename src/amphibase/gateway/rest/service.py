@@ -1,6 +1,7 @@
 """The Data API as a service: an ASGI application for tables, views and functions."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -17,6 +18,7 @@ from amphibase.gateway.rest.handler import RequestHandler
 from amphibase.gateway.rest.request.request import RequestReader
 from amphibase.gateway.rest.response.response import BODILESS, RestResponse, error_response
 from amphibase.gateway.rest.response.root import RootHandler
+from amphibase.gateway.rest.response.timings import Timings
 from amphibase.gateway.rest.schema.cache import SchemaCache
 from amphibase.gateway.rest.schema.introspection import read_catalog, read_own_settings
 from amphibase.gateway.rest.settings import DATABASE_PREFIX, RestSettings
@@ -70,15 +72,20 @@ class RestApp:
         catalog = await read_catalog(connection, settings.db_schemas)
         self._pool.forget_statements()
         transaction_settings = TransactionSettings(
-            catalog, settings.db_extra_search_path, settings.db_pre_request
+            catalog,
+            settings.db_extra_search_path,
+            settings.db_pre_request,
+            settings.app_settings,
         )
         return _Handlers(
-            RequestReader(settings.db_schemas),
+            RequestReader(settings.db_schemas, settings.root_function),
             RoleResolver(
                 self._tokens, settings.db_anon_role, settings.jwt_aud, settings.jwt_role_claim_key
             ),
             RequestHandler(catalog, settings, transaction_settings, self._executor),
             RootHandler(catalog, settings, transaction_settings, self._executor),
+            settings.server_timing_enabled,
+            (settings.server_trace_header or "").lower().encode(),
         )
 
     async def _notify(self, channel: str, payload: str) -> None:
@@ -122,6 +129,7 @@ class RestApp:
             response = error_response(CatalogNotLoaded())
         except _ClientGone:
             return
+        self._trace(scope, response)
         if response.status in BODILESS:
             response.drop_body()
         await send(
@@ -133,12 +141,33 @@ class RestApp:
         body = b"" if scope["method"] == "HEAD" else response.body
         await send({"type": "http.response.body", "body": body})
 
+    def _trace(self, scope: Scope, response: RestResponse) -> None:
+        """Repeat the header by which a request is followed from server to server."""
+        with suppress(CatalogNotLoaded):
+            if name := self._cache.current.trace_header:
+                response.headers.append((name, dict(scope["headers"]).get(name, b"")))
+
     async def _respond(self, scope: Scope, receive: Receive) -> RestResponse:
+        handlers = self._cache.current
+        if not handlers.is_timed:
+            return await self._run(handlers, scope, receive, None)
+        timings = Timings()
+        response = await self._run(handlers, scope, receive, timings)
+        timings.mark("response")
+        response.add(b"server-timing", str(timings))
+        return response
+
+    async def _run(
+        self, handlers: "_Handlers", scope: Scope, receive: Receive, timings: Timings | None
+    ) -> RestResponse:
         root: str = scope.get("root_path", "")
         path: str = scope["path"].removeprefix(root) or "/"
-        handlers = self._cache.current
         request = handlers.reader.read(scope["method"], path, scope["headers"])
+        if timings is not None:
+            timings.mark("parse")
         role = handlers.roles.resolve(request.bearer_token)
+        if timings is not None:
+            timings.mark("jwt")
         if request.method == "OPTIONS":
             return handlers.root.options(request)
         body = b"" if request.is_read else await _body(receive)
@@ -148,12 +177,12 @@ class RestApp:
                 return await handlers.root.root(request, role, _url(scope, root))
             query_string = scope["query_string"].decode(errors="replace")
             try:
-                return await handlers.requests.run(request, role, query_string, body)
+                return await handlers.requests.run(request, role, query_string, body, timings)
             except NotInSchemaCache:  # it may have just been created
                 newest = await self._cache.caught_up()
                 if newest is handlers:
                     raise
-                return await newest.requests.run(request, role, query_string, body)
+                return await newest.requests.run(request, role, query_string, body, timings)
         except asyncio.CancelledError:
             if watch.is_gone:
                 watch.task.uncancel()
@@ -165,12 +194,19 @@ class RestApp:
 
 @dataclass(frozen=True, slots=True)
 class _Handlers:
-    """The handlers of requests, with the catalog as it is."""
+    """The handlers of requests, with the catalog and the settings as they are.
+
+    Attributes:
+        is_timed: whether responses say how long their phases took.
+        trace_header: the name of the header that responses repeat, empty for none.
+    """
 
     reader: RequestReader
     roles: RoleResolver
     requests: RequestHandler
     root: RootHandler
+    is_timed: bool
+    trace_header: bytes
 
 
 class _ClientGone(Exception):

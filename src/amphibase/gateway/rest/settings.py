@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.config_environment import settings_environment
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.rest.transaction.role_claim import RolePath
 from amphibase.settings_loading import load
@@ -20,6 +21,7 @@ OpenApiMode = Literal["follow-privileges", "ignore-privileges", "disabled"]
 
 
 _PORTS = {"http": 80, "https": 443}
+_APP_SETTINGS = "PGRST_APP_SETTINGS_"
 
 DATABASE_PREFIX = "pgrst."
 """Before the names of settings in the database: ALTER ROLE authenticator SET pgrst.db_max_rows."""
@@ -29,6 +31,7 @@ IN_DATABASE = frozenset(
         "db_schemas", "db_anon_role", "db_extra_search_path", "db_max_rows",
         "db_aggregates_enabled", "db_tx_end", "db_pre_request", "db_plan_enabled", "jwt_aud",
         "jwt_role_claim_key", "openapi_mode", "openapi_security_active", "openapi_server_proxy_uri",
+        "db_root_spec", "server_timing_enabled", "server_trace_header",
     )
 )  # fmt: skip
 """The settings that the database may override."""
@@ -37,7 +40,6 @@ NOT_IN_DATABASE = {
     "jwt_secret": "set PGRST_JWT_SECRET in the environment instead",
     "jwt_secret_is_base64": "give the secret as text in PGRST_JWT_SECRET",
     "db_pre_config": "write its settings with ALTER ROLE … SET instead",
-    "db_root_spec": "set PGRST_OPENAPI_MODE=disabled, and call the function by /rpc",
 }
 """Settings that protect something, and that would be ignored."""
 
@@ -56,6 +58,9 @@ class RestSettings(ProjectSettings):
         db_pool: the most connections, opened as they are needed; the default is Amphibase's own.
         db_pool_acquisition_timeout: seconds to wait for a connection.
         jwt_role_claim_key: the path of the role in a token's claims.
+        db_root_spec: a function that is called at the root, in place of its description.
+        server_timing_enabled: whether responses say how long their phases took.
+        server_trace_header: the name of a header that responses repeat.
         openapi_server_proxy_uri: the URL that the description gives; None for the request's.
     """
 
@@ -75,6 +80,9 @@ class RestSettings(ProjectSettings):
     db_pool_acquisition_timeout: float = Field(10, gt=0, examples=["10"])
     jwt_aud: str | None = Field(None, examples=["authenticated"])
     jwt_role_claim_key: str = Field(".role", examples=[".role"])
+    db_root_spec: str | None = Field(None, examples=["public.root"])
+    server_timing_enabled: bool = Field(False, examples=["false"])
+    server_trace_header: str | None = Field(None, examples=["X-Request-Id"])
     openapi_mode: OpenApiMode = Field("follow-privileges", examples=["follow-privileges"])
     openapi_security_active: bool = Field(False, examples=["false"])
     openapi_server_proxy_uri: str | None = Field(None, examples=["https://api.example.com/rest/v1"])
@@ -133,6 +141,22 @@ class RestSettings(ProjectSettings):
             raise ConfigurationError(
                 f"The database's own settings (ALTER ROLE … SET {DATABASE_PREFIX}…): {error}"
             ) from None
+
+    @property
+    def app_settings(self) -> dict[str, str]:
+        """What SQL reads as `app.settings.…`, of the variables PGRST_APP_SETTINGS_…."""
+        return {
+            f"app.settings.{name[len(_APP_SETTINGS) :].lower()}": value
+            for name, value in settings_environment().items()
+            if name.upper().startswith(_APP_SETTINGS) and value is not None
+        }
+
+    @property
+    def root_function(self) -> str | None:
+        """The name of the function that is called at the root, in the schema of the request."""
+        if self.db_root_spec is None or self.openapi_mode == "disabled":
+            return None
+        return self.db_root_spec.rpartition(".")[2]
 
     @property
     def may_override_end(self) -> bool:

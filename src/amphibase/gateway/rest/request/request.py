@@ -75,10 +75,12 @@ class RequestReader:
 
     Args:
         schemas: the exposed ones, the default first.
+        root_function: what is called at the root, None for the description.
     """
 
-    def __init__(self, schemas: Sequence[str]) -> None:
+    def __init__(self, schemas: Sequence[str], root_function: str | None = None) -> None:
         self._schemas = schemas
+        self._root_function = root_function
         self._cached: dict[_Head, ApiRequest] = {}
 
     def read(self, method: str, path: str, headers: Iterable[Sequence[bytes]]) -> ApiRequest:
@@ -109,6 +111,8 @@ class RequestReader:
             name, value = raw_name.decode("latin-1"), raw_value.decode("utf-8", "replace")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         kind, target = _target(path)
+        if kind == "root" and self._root_function is not None:
+            kind, target = "function", self._root_function
         if method not in _METHODS[kind]:
             raise InvalidRpcMethod(method) if kind == "function" else UnsupportedMethod(method)
         chosen = headers.get("content-profile" if method in _WRITES else "accept-profile")

@@ -19,15 +19,21 @@ class TransactionSettings:
     Args:
         extra_search_path: schemas after the request's own (PGRST_DB_EXTRA_SEARCH_PATH).
         pre_request: the name of a function to call first (PGRST_DB_PRE_REQUEST), or None.
+        app_settings: of every transaction, by name (PGRST_APP_SETTINGS_…).
 
     Attributes:
         before: what is called before each request's own statement, as SQL.
     """
 
     def __init__(
-        self, catalog: Catalog, extra_search_path: Sequence[str], pre_request: str | None
+        self,
+        catalog: Catalog,
+        extra_search_path: Sequence[str],
+        pre_request: str | None,
+        app_settings: Mapping[str, str] | None = None,
     ) -> None:
         self._role_settings = catalog.role_settings
+        self._app_settings = app_settings or {}
         self._paths = {
             schema: listed(dict.fromkeys((schema, *extra_search_path)))
             for schema in catalog.schemas
@@ -48,6 +54,7 @@ class TransactionSettings:
             headers = {name: value for name, value in headers.items() if name != "cookie"}
         values = {
             **self._role_settings.get(role, {}),
+            **self._app_settings,
             "search_path": self._paths[request.schema],
             "request.method": request.method,
             "request.path": request.path,
