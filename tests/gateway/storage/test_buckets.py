@@ -50,7 +50,8 @@ async def test_a_bucket_is_created_and_shown(api: Api) -> None:
 
 
 async def test_a_bucket_can_have_another_id_than_name(api: Api) -> None:
-    assert (await api.post("/bucket", {"name": "A name", "id": "id"})).json() == {"name": "id"}
+    created = await api.post("/bucket", {"name": "A name", "id": "id"})
+    assert created.json() == {"name": "A name"}
     assert (await api.get("/bucket/id")).json()["name"] == "A name"
 
 
@@ -118,13 +119,47 @@ async def test_what_is_no_bucket_is_reported_alike(api: Api) -> None:
 
 async def test_a_name_is_taken_once(api: Api) -> None:
     await api.bucket()
-    assert rejection(await api.post("/bucket", {"name": "b"})) == taken()
+    response = await api.post("/bucket", {"name": "b"})
+    assert (rejection(response), response.json()["code"]) == (taken(), "BucketAlreadyExists")
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a\nb", "ä", "x" * 101, "a#b", "a%b", "a\\b"])
+NO_NAMES = ["", "a/b", "a\nb", "ä", "x" * 101, "a#b", "a%b", "a\\b", " a", "a ", "a--iceberg"]
+NO_BUCKET_NAME = (400, "400", "Invalid Input", "Bucket name invalid")
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
 async def test_some_names_no_bucket_has(api: Api, name: str) -> None:
-    rejected = rejection(await api.post("/bucket", {"name": name}))
-    assert rejected == (400, "400", "Invalid Input", "Bucket name invalid")
+    assert rejection(await api.post("/bucket", {"name": name})) == NO_BUCKET_NAME
+
+
+async def test_no_call_takes_a_name_that_no_bucket_has(api: Api) -> None:
+    body = {"bucketId": "ä", "sourceKey": "a", "destinationKey": "b"}
+    for response in (
+        await api.put("/bucket/ä", {"public": True}),
+        await api.upload("ä/a"),
+        await api.delete("/object/ä/a"),
+        await api.delete("/object/ä", {"prefixes": ["a"]}),
+        await api.post("/object/list/ä", {"prefix": ""}),
+        await api.post("/object/list-v2/ä", {}),
+        await api.post("/object/sign/ä/a", {"expiresIn": 60}),
+        await api.post("/object/sign/ä", {"expiresIn": 60, "paths": ["a"]}),
+        await api.post("/object/upload/sign/ä/a"),
+        await api.post("/object/move", body),
+        await api.post("/object/copy", body),
+        await api.get("/object/sign/ä/a?token=x"),
+    ):
+        assert rejection(response) == NO_BUCKET_NAME, response.request.url
+
+
+async def test_empty_types_of_a_bucket_are_left_out(api: Api) -> None:
+    await api.bucket(allowed_mime_types=["", "image/png"])
+    assert (await api.get("/bucket/b")).json()["allowed_mime_types"] == ["image/png"]
+
+
+async def test_a_bucket_may_take_nothing_but_folders_of_the_dashboard(api: Api) -> None:
+    await api.bucket(file_size_limit=0, allowed_mime_types=["image/png"])
+    assert rejection(await api.upload(kind="image/png"))[1] == "413"
+    await api.uploaded("b/folder/.emptyFolderPlaceholder", content=b"")
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,8 @@ async def test_who_has_a_file_is_not_sent_it_again(api: Api) -> None:
         assert response.status_code == status, headers
         assert response.content == (b"" if status == 304 else TEN)
         assert response.headers["etag"] == DIGEST
+        is_newer = headers.get("if-none-match", DIGEST) != DIGEST
+        assert ("stale-while-revalidate=30" in response.headers["cache-control"]) == is_newer
 
 
 @pytest.mark.parametrize(

@@ -112,13 +112,20 @@ async def test_no_other_token_opens_a_file(stored: Api) -> None:
     assert rejection(response) == (400, "400", "Error", message)
 
 
+async def test_no_url_lasts_for_ever(stored: Api) -> None:
+    for call in ("/object/sign/b/a.txt", "/object/sign/b"):
+        response = await stored.post(call, {"expiresIn": 10**15, "paths": ["a.txt"]})
+        expected = (400, "400", "InvalidParameter", "Invalid Parameter expiresIn")
+        assert rejection(response) == expected
+
+
 async def test_a_signed_upload_url_takes_one_file(api: Api) -> None:
     await api.bucket()
     api.rows("CREATE POLICY p ON storage.objects FOR INSERT TO authenticated WITH CHECK (true)")
     signed = (await api.post("/object/upload/sign/b/a.txt", token=api.token())).json()
     assert signed["url"] == f"/object/upload/sign/b/a.txt?token={signed['token']}"
     sent = await api.put(signed["url"], content=TEN, token=None)
-    assert (sent.status_code, sent.json()["Key"]) == (200, "b/a.txt")
+    assert (sent.status_code, sent.json()) == (200, {"Key": "b/a.txt"})
     assert api.rows("SELECT owner::text, owner_id FROM storage.objects") == [(str(ANN), str(ANN))]
     assert rejection(await api.put(signed["url"], content=b"new", token=None)) == taken()
     assert (await api.get("/object/b/a.txt")).content == TEN

@@ -67,6 +67,39 @@ async def test_a_form_is_kept_with_what_its_fields_say(api: Api, field: str) -> 
     assert (await api.get("/object/b/a.txt")).content == TEN
 
 
+async def test_crawlers_are_told_what_the_sender_of_a_file_says(api: Api) -> None:
+    await api.bucket(public=True)
+    await api.uploaded("b/none")
+    rules = "googlebot: noindex, unavailable_after: 25 Jun 2030 15:00:00 PST, max-snippet: -1"
+    await api.uploaded("b/rules", x_robots_tag=rules)
+    headers = {**FORM, "x-robots-tag": "all"}
+    await api.post("/object/b/form", content=form(), headers=headers)
+    for name, expected in (("none", "none"), ("rules", rules), ("form", "all")):
+        response = await api.get(f"/object/public/b/{name}", token=None)
+        assert response.headers["x-robots-tag"] == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "fault"),
+    [
+        ("perhaps", 'Invalid X-Robots-Tag rule: "perhaps"'),
+        ("all,,none", "X-Robots-Tag header contains empty rule"),
+        ("bot:", 'X-Robots-Tag user agent "bot" has no rules specified'),
+        ("bot: perhaps", 'Invalid X-Robots-Tag rule: "perhaps"'),
+        ("max-snippet:", 'X-Robots-Tag rule "max-snippet" requires a value'),
+        ("max-snippet: x", '"max-snippet" value must be an integer >= -1, got: "x"'),
+        ("max-image-preview: x", "one of: none, standard, large"),
+        ("unavailable_after: never", "must be a valid date"),
+    ],
+)
+async def test_what_no_crawler_understands_is_rejected(api: Api, header: str, fault: str) -> None:
+    await api.bucket()
+    status, real, word, message = rejection(await api.upload(x_robots_tag=header))
+    assert (status, real, word) == (400, "400", "invalid_x_robots_tag")
+    assert message.startswith("Invalid X-Robots-Tag header: ")
+    assert fault in message
+
+
 async def test_nothing_said_is_a_stream_of_bytes_that_nobody_caches(api: Api) -> None:
     await api.bucket()
     response = await api.post("/object/b/a", content=slowly([b"01234", b"56789"]))

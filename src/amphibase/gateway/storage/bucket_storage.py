@@ -1,12 +1,19 @@
 """Find and delete buckets, as policies let the caller."""
 
+from typing import Any
+
 from sqlalchemy import RowMapping
 
-from amphibase.blobs.base import Blobs
+from amphibase.blobs.base import Blobs, parse_uuid
 from amphibase.blobs.swap import release
 from amphibase.gateway.storage import bucket_rows, multipart_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller
-from amphibase.gateway.storage.errors import BucketNotEmpty, NoSuchBucket
+from amphibase.gateway.storage.errors import (
+    BucketAlreadyExists,
+    BucketNotEmpty,
+    NoSuchBucket,
+    ResourceAlreadyExists,
+)
 from amphibase.gateway.storage.transactions import StorageTransactions, impersonate
 
 
@@ -28,6 +35,15 @@ class BucketStorage:
         if row is None:
             raise NoSuchBucket
         return row
+
+    async def create(self, caller: StorageCaller, values: dict[str, Any], operation: str) -> None:
+        """Make a bucket. Raises BucketAlreadyExists."""
+        owner = {"owner": parse_uuid(caller.subject), "owner_id": caller.subject}
+        try:
+            async with self._transactions.as_caller(caller, operation) as connection:
+                await bucket_rows.add(connection, {**values, **owner})
+        except ResourceAlreadyExists:
+            raise BucketAlreadyExists from None
 
     async def delete(self, caller: StorageCaller, id: str, operation: str) -> None:
         """Delete a bucket, with what is unfinished in it.

@@ -19,6 +19,7 @@ from amphibase.gateway.storage.caller import (
 )
 from amphibase.gateway.storage.errors import AccessDenied
 from amphibase.gateway.storage.images import ImageRenderer
+from amphibase.gateway.storage.limits import check_bucket_name
 from amphibase.gateway.storage.object_rows import ObjectPath
 from amphibase.gateway.storage.object_storage import ObjectStorage
 from amphibase.gateway.storage.settings import StorageSettings
@@ -82,6 +83,18 @@ class StorageContext:
                 if await connection.scalar(_IS_BLOCKED, {"id": owner}):
                     raise AccessDenied("The user who signed this URL is banned")
         return signed_caller(signed.owner)
+
+
+def bucket_of(request: Request) -> str:
+    """Return the bucket that a request's path names. Raises InvalidBucketName."""
+    bucket: str = request.path_params["bucket"]
+    check_bucket_name(bucket)
+    return bucket
+
+
+def checked_path(request: Request) -> ObjectPath:
+    """Return the bucket and the name that a request's path ends with. Raises StorageError."""
+    return bucket_of(request), object_path(request)[1]
 
 
 def object_path(request: Request) -> ObjectPath:

@@ -8,12 +8,15 @@
     ├── InvalidKey                 no object can have this name
     ├── InvalidMimeType            a bucket does not take this type
     ├── InvalidContentType         the header is no type
+    ├── InvalidRobotsTag           the header is none that crawlers know
     ├── InvalidUrlToken            the token of a signed URL is malformed, forged or expired
     ├── InvalidUrlSignature        a good token, of another URL or for another use
     ├── AccessDenied               the access token, or a policy, does not let the caller in
     │   └── InvalidRole            the call is the service's alone
     ├── NoSuchBucket, NoSuchKey, NoSuchUpload, RelatedResourceMissing
-    ├── ResourceAlreadyExists, BucketNotEmpty, FeatureNotEnabled
+    ├── ResourceAlreadyExists
+    │   └── KeyAlreadyExists, BucketAlreadyExists
+    ├── BucketNotEmpty, FeatureNotEnabled
     ├── EntityTooLarge, RangeNotAvailable
     ├── RejectedByDatabase         a trigger or a constraint of the project raised it
     └── RetryableStorageError, InternalStorageError
@@ -101,6 +104,15 @@ class InvalidMimeType(StorageError):
         super().__init__(f"mime type {mime_type} is not supported")
 
 
+class InvalidRobotsTag(StorageError):
+    """Raised for what tells no crawler what it may show of an object."""
+
+    error = "invalid_x_robots_tag"
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"Invalid X-Robots-Tag header: {fault}")
+
+
 class InvalidContentType(StorageError):
     """Raised where the type of an upload is not written as `type/subtype`."""
 
@@ -127,6 +139,7 @@ class AccessDenied(StorageError):
 
     status = 403
     code, error = "AccessDenied", "Unauthorized"
+    default = "Access denied"
 
 
 class InvalidRole(AccessDenied):
@@ -179,6 +192,18 @@ class ResourceAlreadyExists(StorageError):
     status = 409
     code, error = "ResourceAlreadyExists", "Duplicate"
     default = "The resource already exists"
+
+
+class KeyAlreadyExists(ResourceAlreadyExists):
+    """Raised where an object is stored, and its name is taken."""
+
+    code = "KeyAlreadyExists"
+
+
+class BucketAlreadyExists(ResourceAlreadyExists):
+    """Raised where a bucket is made, and its name is taken."""
+
+    code = "BucketAlreadyExists"
 
 
 class BucketNotEmpty(StorageError):

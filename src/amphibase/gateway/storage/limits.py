@@ -16,6 +16,9 @@ from amphibase.gateway.storage.errors import (
 )
 
 MAX_BUCKET_CHARACTERS = 100
+RESERVED_ENDING = "--iceberg"
+"""How the names of buckets for tables end, which this Storage does not have."""
+
 MAX_KEY_CHARACTERS = 1024
 MAX_USER_METADATA_BYTES = 1024 * 1024
 MAX_DEPTH = 100
@@ -35,6 +38,13 @@ _UNITS = {"gb": 10**9, "mb": 10**6, "kb": 10**3, "b": 1}
 def check_bucket_name(name: str) -> None:
     """Raise InvalidBucketName for what no bucket can be called."""
     if len(name) > MAX_BUCKET_CHARACTERS or not _BUCKET.fullmatch(name):
+        raise InvalidBucketName
+
+
+def check_new_bucket(name: str) -> None:
+    """Raise InvalidBucketName for what no new bucket can be called."""
+    check_bucket_name(name)
+    if name != name.strip() or name.endswith(RESERVED_ENDING):
         raise InvalidBucketName
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import ARRAY, RowMapping, Text, any_, delete, insert, literal, s
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.blobs.base import parse_uuid
 from amphibase.models import utc_now
 from amphibase.schema.tables import tables
 
@@ -70,17 +71,26 @@ async def add(connection: AsyncConnection, values: dict[str, Any], *, overwrite:
 
 
 async def move(
-    connection: AsyncConnection, bucket: str, name: str, to_bucket: str, to_name: str
+    connection: AsyncConnection, path: ObjectPath, to: ObjectPath, mover: str | None
 ) -> UUID | None:
-    """Give a row another path; return its id, or None where none may be changed."""
+    """Give a row another path; return its id, or None where none may be changed.
+
+    Args:
+        mover: whose the object is from then on; None leaves it to its owner.
+    """
+    values = {"bucket_id": to[0], "name": to[1], "updated_at": utc_now()}
+    if mover is not None:
+        values["owner_id"] = mover
+        if (id := parse_uuid(mover)) is not None:
+            values["owner"] = id
     statement = (
         update(OBJECTS)
-        .where(OBJECTS.c.bucket_id == bucket, OBJECTS.c.name == name)
-        .values(bucket_id=to_bucket, name=to_name, updated_at=utc_now())
+        .where(OBJECTS.c.bucket_id == path[0], OBJECTS.c.name == path[1])
+        .values(**values)
         .returning(OBJECTS.c.id)
     )
-    id: UUID | None = (await connection.execute(statement)).scalar_one_or_none()
-    return id
+    moved: UUID | None = (await connection.execute(statement)).scalar_one_or_none()
+    return moved
 
 
 async def remove(

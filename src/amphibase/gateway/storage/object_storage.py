@@ -16,9 +16,10 @@ from amphibase.gateway.storage.caller import StorageCaller
 from amphibase.gateway.storage.errors import NoSuchBucket, NoSuchKey
 from amphibase.gateway.storage.limits import check_key
 from amphibase.gateway.storage.object_rows import ObjectPath, metadata_of, size_of
+from amphibase.gateway.storage.responses import timestamp
 from amphibase.gateway.storage.transactions import StorageTransactions, impersonate
 from amphibase.gateway.storage.uploader import NewObject, Uploader
-from amphibase.models import uuid7
+from amphibase.models import utc_now, uuid7
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.storage")
@@ -41,8 +42,15 @@ class ObjectStorage:
             caller: who reads; None where that has been decided.
 
         Raises:
+            InvalidKey: no object has such a name.
             NoSuchKey: it is missing, or hidden from the caller.
         """
+        check_key(path[1])
+        return await self._find(caller, path, operation)
+
+    async def _find(
+        self, caller: StorageCaller | None, path: ObjectPath, operation: str
+    ) -> RowMapping:
         async with self._reading(caller, operation) as connection:
             row = await object_rows.find(connection, *path)
         if row is None:
@@ -61,12 +69,13 @@ class ObjectStorage:
             The row, and as whom it is read: None where everybody may.
 
         Raises:
-            NoSuchBucket, NoSuchKey: it is missing, or hidden from the caller.
+            NoSuchBucket, InvalidKey, NoSuchKey: it is missing, or hidden from the caller.
         """
         async with self._transactions.as_admin() as connection:
             bucket = await bucket_rows.find(connection, path[0])
             if bucket is None or not (bucket["public"] or caller):
                 raise NoSuchBucket
+            check_key(path[1])
             reader = None if bucket["public"] else caller
             if reader is not None:
                 await impersonate(connection, reader, operation)
@@ -111,11 +120,9 @@ class ObjectStorage:
         """Give an object another path; return the id of its row. Raises StorageError."""
         check_key(to[1])
         async with self._transactions.as_admin() as connection:
-            if to[0] != path[0] and await bucket_rows.find(connection, to[0]) is None:
-                raise NoSuchBucket
             await object_rows.reserve(connection, path, to)
             await impersonate(connection, caller, operation)
-            id = await object_rows.move(connection, *path, *to)
+            id = await object_rows.move(connection, path, to, caller.subject)
         if id is None:
             raise NoSuchKey
         return id
@@ -143,8 +150,8 @@ class ObjectStorage:
             StorageError: it cannot be read, or not be written there.
         """
         check_key(to[1])
-        row = await self.find(caller, path, operation)
-        metadata = {**metadata_of(row), **changes}
+        row = await self._find(caller, path, operation)
+        metadata = {**metadata_of(row), **changes, "lastModified": timestamp(utc_now())}
         if keeps_metadata and user_metadata is None:
             user_metadata = row["user_metadata"]
         new = NewObject(caller, to, operation, overwrite, metadata, user_metadata)

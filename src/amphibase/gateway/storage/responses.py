@@ -10,7 +10,9 @@ from sqlalchemy import RowMapping
 
 from amphibase.backend.files import File
 from amphibase.blobs.download import SANDBOX_POLICY
+from amphibase.gateway.storage.errors import InvalidRobotsTag
 from amphibase.gateway.storage.object_rows import metadata_of, size_of, type_of
+from amphibase.gateway.storage.robots import NOTHING, check_robots_tag
 from amphibase.models import utc_now
 
 _ETAG = re.compile(r"[!#-~]+")
@@ -43,8 +45,14 @@ def bucket_json(row: RowMapping) -> dict[str, Any]:
 
 def object_json(row: RowMapping) -> dict[str, Any]:
     """Return all columns of an object's row."""
-    times = ("created_at", "updated_at", "last_accessed_at")
-    return {str(name): timestamp(value) if name in times else value for name, value in row.items()}
+    return {str(name): _column(name, value) for name, value in row.items()}
+
+
+def _column(name: str, value: Any) -> Any:
+    if name in ("created_at", "updated_at", "last_accessed_at"):
+        return timestamp(value)
+    # Clients take these for texts that are always there, as upstream writes them.
+    return "" if value is None and name in ("owner", "owner_id", "version") else value
 
 
 def info_json(row: RowMapping) -> dict[str, Any]:
@@ -96,6 +104,7 @@ def headers_of(
         "Last-Modified": format_datetime(modified_at(row), usegmt=True),
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
+        "X-Robots-Tag": _robots_tag(row),
     }
     if expires is None:
         rule = str(metadata_of(row).get("cacheControl") or "")
@@ -110,6 +119,17 @@ def headers_of(
             f" filename={name}; filename*=UTF-8''{name}" if name else ""
         )
     return headers
+
+
+def _robots_tag(row: RowMapping) -> str:
+    tag = metadata_of(row).get("xRobotsTag")
+    try:
+        if isinstance(tag, str):
+            check_robots_tag(tag)
+            return tag
+    except InvalidRobotsTag:  # written by others
+        pass
+    return NOTHING
 
 
 def _etag(row: RowMapping) -> str:

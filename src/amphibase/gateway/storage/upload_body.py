@@ -20,11 +20,14 @@ from amphibase.gateway.storage.limits import (
     checked_user_metadata,
 )
 from amphibase.gateway.storage.responses import timestamp
+from amphibase.gateway.storage.robots import check_robots_tag
 from amphibase.models import utc_now
 
 ANY_TYPE = "application/octet-stream"
 FORM_OVERHEAD_BYTES = MAX_USER_METADATA_BYTES + 64 * 1024
 MAX_LENGTH_DIGITS = 18
+
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
 
 class NotJson(MalformedRequest):
@@ -41,6 +44,9 @@ class UploadBody(Protocol):
 
     minimum_bytes: int | None
     """How many bytes it has at least, as far as the request shows."""
+
+    robots_tag: str | None
+    """What crawlers may show of it, where the caller says so."""
 
     def chunks(self) -> AsyncIterable[bytes]:
         """Return the bytes, once."""
@@ -62,12 +68,14 @@ class RawBody:
         cache_control: str,
         user_metadata: dict[str, Any] | None,
         content_length: int | None,
+        robots_tag: str | None = None,
     ) -> None:
         self._content = content
         self.content_type = content_type
         self.cache_control = cache_control
         self.user_metadata = user_metadata or {}
         self.content_length = self.minimum_bytes = content_length
+        self.robots_tag = robots_tag
 
     def chunks(self) -> AsyncIterable[bytes]:
         return self._content
@@ -83,8 +91,9 @@ class FormBody:
 
     content_length: int | None = None
 
-    def __init__(self, form: UploadForm, request_bytes: int | None) -> None:
+    def __init__(self, form: UploadForm, request_bytes: int | None, robots_tag: str | None) -> None:
         self._form = form
+        self.robots_tag = robots_tag
         self.content_type = form.values.get("contentType") or form.content_type or ANY_TYPE
         check_content_type(self.content_type)
         self.minimum_bytes = (
@@ -100,7 +109,8 @@ class FormBody:
 
     @property
     def user_metadata(self) -> dict[str, Any]:
-        return _readable_metadata(self._form.values.get("metadata")) or {}
+        values = self._form.values
+        return _readable_metadata(values.get("metadata", values.get("userMetadata"))) or {}
 
 
 async def read_upload(request: Request) -> UploadBody:
@@ -113,15 +123,17 @@ async def read_upload(request: Request) -> UploadBody:
     is_number = text.isascii() and text.isdigit() and len(text) <= MAX_LENGTH_DIGITS
     length = int(text) if is_number else None
     content_type = request.headers.get("content-type") or ANY_TYPE
+    if robots_tag := request.headers.get("x-robots-tag"):
+        check_robots_tag(robots_tag)
     if content_type.lower().startswith("multipart/form-data"):
         form = UploadForm(
             request,
-            ("cacheControl", "contentType", "metadata"),
+            ("cacheControl", "contentType", "metadata", "userMetadata"),
             file=None,
             max_field_bytes=MAX_USER_METADATA_BYTES,
         )
         await form.find_file()
-        return FormBody(form, length)
+        return FormBody(form, length, robots_tag)
     check_content_type(content_type)
     return RawBody(
         request.stream(),
@@ -129,14 +141,16 @@ async def read_upload(request: Request) -> UploadBody:
         checked_cache_control(request.headers.get("cache-control")),
         user_metadata_of(request),
         length,
+        robots_tag,
     )
 
 
 def user_metadata_of(request: Request) -> dict[str, Any] | None:
     """Return what the header `x-metadata` holds; nothing, as upstream, where that is not JSON in
     Base64. Raises StorageError."""
+    header = request.headers.get("x-metadata", "").translate(_STANDARD_ALPHABET).rstrip("=")
     try:
-        text = base64.b64decode(request.headers.get("x-metadata", ""), validate=True).decode()
+        text = base64.b64decode(header + "=" * (-len(header) % 4)).decode()
     except (binascii.Error, ValueError):
         return None
     return _readable_metadata(text)

@@ -6,7 +6,8 @@ type and announced length, and not yet its size. The row that is stored is writt
 `service_role`.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,12 @@ from amphibase.blobs.base import Blobs, parse_uuid
 from amphibase.blobs.swap import swap
 from amphibase.gateway.storage import bucket_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller, service_caller
-from amphibase.gateway.storage.errors import EntityTooLarge, NoSuchBucket
+from amphibase.gateway.storage.errors import (
+    EntityTooLarge,
+    KeyAlreadyExists,
+    NoSuchBucket,
+    ResourceAlreadyExists,
+)
 from amphibase.gateway.storage.limits import check_key, check_type
 from amphibase.gateway.storage.object_rows import ObjectPath
 from amphibase.gateway.storage.transactions import StorageTransactions, impersonate
@@ -83,24 +89,28 @@ class Uploader:
         """Check that the caller may store such an object, before its bytes are read.
 
         Args:
-            content_type: to be held against what the bucket takes.
+            content_type: to be held against what the bucket takes, which has to be there; without
+                it the database says whether it is.
             size: how many bytes will come at least.
 
         Raises:
             StorageError: the caller may not, or an object is in the way.
         """
         check_key(new.path[1])
-        with suppress(_Undo):
+        limit = self._max_bytes
+        with suppress(_Undo), _taken_names():
             async with self._transactions.as_admin() as connection:
                 bucket = await bucket_rows.find(connection, new.path[0])
-                if bucket is None:
+                if bucket is None and content_type is not None:
                     raise NoSuchBucket
-                limit = min(self._max_bytes, bucket["file_size_limit"] or self._max_bytes)
-                if new.path[1].rpartition("/")[2] == FOLDER_PLACEHOLDER:
+                if bucket is not None and bucket["file_size_limit"] is not None:
+                    limit = min(limit, bucket["file_size_limit"])
+                is_placeholder = new.path[1].endswith(FOLDER_PLACEHOLDER)
+                if is_placeholder:
                     limit = 0
                 if size is not None and size > limit:
                     raise EntityTooLarge
-                if content_type is not None:
+                if content_type and bucket is not None and not is_placeholder:
                     check_type(content_type, bucket["allowed_mime_types"])
                 row = await object_rows.find(connection, *new.path)
                 await _try_row(connection, new)
@@ -127,6 +137,8 @@ class Uploader:
         measured = MeasuredBody(body.chunks(), permission.max_bytes, size)
         await self._blobs.write(version, measured.chunks())
         metadata = measured.metadata(body.content_type, body.cache_control)
+        if body.robots_tag is not None:
+            metadata["xRobotsTag"] = body.robots_tag
         return await self.write(
             new, permission, version, metadata, body.user_metadata, stored_as=stored_as
         )
@@ -149,6 +161,10 @@ class Uploader:
         values = _values(new, version, metadata, user_metadata)
 
         async def write_row() -> tuple[UUID, str | None]:
+            with _taken_names():
+                return await replace_row()
+
+        async def replace_row() -> tuple[UUID, str | None]:
             async with self._transactions.as_admin() as connection:
                 # As the owner: the caller may not see the row that is in the way.
                 await object_rows.reserve(connection, new.path)
@@ -163,6 +179,14 @@ class Uploader:
             return (values["id"], None) if row is None else (row["id"], row["version"])
 
         return await swap(self._blobs, version, write_row)
+
+
+@contextmanager
+def _taken_names() -> Iterator[None]:
+    try:
+        yield
+    except ResourceAlreadyExists:
+        raise KeyAlreadyExists from None
 
 
 async def _try_row(connection: AsyncConnection, new: NewObject) -> None:

@@ -6,7 +6,6 @@ from pydantic import BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.blobs.base import parse_uuid
 from amphibase.gateway.storage import bucket_rows, object_rows, responses
 from amphibase.gateway.storage.bucket_rows import SortColumn, SortOrder
 from amphibase.gateway.storage.caller import SERVICE_ROLE
@@ -21,6 +20,7 @@ from amphibase.gateway.storage.errors import (
 from amphibase.gateway.storage.limits import (
     check_allowed_types,
     check_bucket_name,
+    check_new_bucket,
     parse_size_limit,
 )
 from amphibase.gateway.storage.schemas import StorageModel, read_body, read_query
@@ -30,8 +30,10 @@ AT_ONCE = 1000
 
 
 def _listed(value: Any) -> Any:
-    """Return a text alone as a list, since clients send either."""
-    return [value] if isinstance(value, str) else value
+    """Return a text alone as a list, since clients send either; and no empty ones."""
+    if isinstance(value, str):
+        value = [value]
+    return [kind for kind in value if kind != ""] if isinstance(value, list) else value
 
 
 AllowedTypes = Annotated[list[str], BeforeValidator(_listed)]
@@ -66,21 +68,18 @@ async def create(context: StorageContext, request: Request) -> Response:
     if (new.type or "STANDARD").upper() != "STANDARD":
         raise FeatureNotEnabled(f"The feature {new.type} is not enabled for this resource")
     id = new.id or new.name
-    check_bucket_name(id)
-    check_bucket_name(new.name)
+    check_new_bucket(new.name)
+    check_new_bucket(id)
     check_allowed_types(new.allowed_mime_types or ())
     values = {
         "id": id,
         "name": new.name,
-        "owner": parse_uuid(caller.subject),
-        "owner_id": caller.subject,
         "public": bool(new.public),
         "file_size_limit": parse_size_limit(new.file_size_limit, context.settings.max_object_bytes),
         "allowed_mime_types": new.allowed_mime_types,
     }
-    async with context.transactions.as_caller(caller, "storage.bucket.create") as connection:
-        await bucket_rows.add(connection, values)
-    return json_response({"name": id})
+    await context.buckets.create(caller, values, "storage.bucket.create")
+    return json_response({"name": new.name})
 
 
 async def list_all(context: StorageContext, request: Request) -> Response:
@@ -110,6 +109,7 @@ async def update(context: StorageContext, request: Request) -> Response:
     changes = await read_body(request, BucketChanges)
     if not changes.model_fields_set:
         raise MalformedRequest("body must NOT have fewer than 1 properties")
+    check_bucket_name(id)
     check_allowed_types(changes.allowed_mime_types or ())
     values = changes.model_dump(include=changes.model_fields_set)
     if values.get("public", False) is None:

@@ -10,8 +10,8 @@ from amphibase.backend.files import ByteRange, OpenFile
 from amphibase.blobs.download import respond
 from amphibase.gateway.storage import responses
 from amphibase.gateway.storage.caller import StorageCaller
-from amphibase.gateway.storage.context import StorageContext, object_path
-from amphibase.gateway.storage.errors import NoSuchBucket, NoSuchKey, json_response
+from amphibase.gateway.storage.context import StorageContext, checked_path, object_path
+from amphibase.gateway.storage.errors import NoSuchBucket, json_response
 from amphibase.gateway.storage.routes.sign import token_of
 
 GET_OPERATIONS = {
@@ -32,7 +32,8 @@ async def get(context: StorageContext, request: Request) -> Response:
 async def authenticated(context: StorageContext, request: Request) -> Response:
     """Read an object of a public bucket, or one that the caller may read, by a valid token."""
     operation = GET_OPERATIONS[request.method]
-    row, reader = await find_authenticated(context, request, operation)
+    caller = context.authenticate(request)
+    row, reader = await context.objects.find_readable(caller, object_path(request), operation)
     return await _respond(context, request, row, reader, operation)
 
 
@@ -46,7 +47,7 @@ async def public(context: StorageContext, request: Request) -> Response:
 async def by_token(context: StorageContext, request: Request) -> Response:
     """Read the object of a signed URL."""
     operation = "storage.object.get_signed"
-    bucket, name = object_path(request)
+    bucket, name = checked_path(request)
     signed = context.signed_urls.verify(token_of(request), "download", f"{bucket}/{name}")
     row = await context.objects.find(None, (bucket, name), operation)
     return await _respond(context, request, row, None, operation, expires=signed.expires)
@@ -60,7 +61,8 @@ async def info(context: StorageContext, request: Request) -> Response:
 
 async def info_authenticated(context: StorageContext, request: Request) -> Response:
     """Return what is known of an object, for a valid token alone."""
-    row, _ = await find_authenticated(context, request, INFO_OPERATION)
+    caller = context.authenticate(request)
+    row, _ = await context.objects.find_readable(caller, object_path(request), INFO_OPERATION)
     return _info(request, row)
 
 
@@ -83,21 +85,6 @@ async def _find_readable(
         raise
 
 
-async def find_authenticated(
-    context: StorageContext, request: Request, operation: str
-) -> tuple[RowMapping, StorageCaller | None]:
-    """Find an object of a public bucket, or one that the caller may read, by a valid token.
-
-    Raises:
-        NoSuchKey: it is missing, or hidden from the caller.
-    """
-    caller = context.authenticate(request)
-    try:
-        return await context.objects.find_readable(caller, object_path(request), operation)
-    except NoSuchBucket:
-        raise NoSuchKey from None
-
-
 def _info(request: Request, row: RowMapping) -> Response:
     headers = {**responses.headers_of(row), "Cache-Control": "no-cache"}
     if request.method == "HEAD":
@@ -118,8 +105,13 @@ async def _respond(
 ) -> Response:
     download = request.query_params.get("download")
 
+    tag = request.headers.get("if-none-match")
+
     def headers(row: RowMapping) -> dict[str, str]:
-        return responses.headers_of(row, download=download, expires=expires)
+        headers = responses.headers_of(row, download=download, expires=expires)
+        if expires is None and tag is not None and tag != headers["ETag"]:
+            headers["Cache-Control"] += ", stale-while-revalidate=30"
+        return headers
 
     async def open(part: ByteRange | None) -> tuple[OpenFile, Mapping[str, str]]:
         current, start, stop, chunks = await context.objects.open(reader, row, part, operation)

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.storage import listing, responses
-from amphibase.gateway.storage.context import StorageContext, is_upsert, object_path
-from amphibase.gateway.storage.errors import NoSuchKey, json_response
-from amphibase.gateway.storage.limits import checked_cache_control
+from amphibase.gateway.storage.context import StorageContext, bucket_of, checked_path, is_upsert
+from amphibase.gateway.storage.errors import AccessDenied, json_response
+from amphibase.gateway.storage.limits import check_bucket_name, checked_cache_control
 from amphibase.gateway.storage.listing import Column, Order
 from amphibase.gateway.storage.schemas import StorageModel, read_body
 from amphibase.gateway.storage.upload_body import user_metadata_of
@@ -67,16 +67,18 @@ class ListPage(StorageModel):
 
 
 async def delete_one(context: StorageContext, request: Request) -> Response:
-    bucket, name = object_path(request)
     caller, operation = context.authenticate(request), "storage.object.delete"
+    bucket, name = checked_path(request)
     if not await context.objects.delete(caller, bucket, [name], operation):
-        raise NoSuchKey
+        await context.objects.find(None, (bucket, name), operation)
+        raise AccessDenied
     return json_response({"message": "Successfully deleted"})
 
 
 async def delete_many(context: StorageContext, request: Request) -> Response:
-    caller, bucket = context.authenticate(request), request.path_params["bucket"]
+    caller = context.authenticate(request)
     names = (await read_body(request, DeleteObjects)).prefixes
+    bucket = bucket_of(request)
     deleted = await context.objects.delete(caller, bucket, names, "storage.object.delete_many")
     return json_response([responses.object_json(row) for row in deleted])
 
@@ -84,18 +86,22 @@ async def delete_many(context: StorageContext, request: Request) -> Response:
 async def move(context: StorageContext, request: Request) -> Response:
     caller = context.authenticate(request)
     body = await read_body(request, MoveObject)
-    id = await context.objects.move(caller, body.path, body.to, "storage.object.move")
-    return json_response({"message": "Successfully moved", "Id": id, "Key": "/".join(body.to)})
+    check_bucket_name(body.bucket)
+    await context.objects.move(caller, body.path, body.to, "storage.object.move")
+    return json_response({"message": "Successfully moved"})
 
 
 async def copy(context: StorageContext, request: Request) -> Response:
     caller = context.authenticate(request)
     body = await read_body(request, CopyObject)
+    check_bucket_name(body.bucket)
+    keeps_metadata = body.keeps_metadata is not False
+    named = None if keeps_metadata else body.metadata
     changes: dict[str, Any] = {}
-    if body.metadata is not None and body.metadata.cache_control is not None:
-        changes["cacheControl"] = checked_cache_control(body.metadata.cache_control)
-    if body.metadata is not None and body.metadata.mimetype is not None:
-        changes["mimetype"] = body.metadata.mimetype
+    if named is not None and named.cache_control is not None:
+        changes["cacheControl"] = checked_cache_control(named.cache_control)
+    if named is not None and named.mimetype is not None:
+        changes["mimetype"] = named.mimetype
     stored = await context.objects.copy(
         caller,
         body.path,
@@ -103,16 +109,17 @@ async def copy(context: StorageContext, request: Request) -> Response:
         "storage.object.copy",
         overwrite=is_upsert(request),
         changes=changes,
-        user_metadata=user_metadata_of(request),
-        keeps_metadata=body.keeps_metadata is not False,
+        user_metadata=None if keeps_metadata else user_metadata_of(request),
+        keeps_metadata=keeps_metadata,
     )
     columns = responses.object_json(stored)
     return json_response({"Id": stored["id"], "Key": "/".join(body.to), **columns})
 
 
 async def list_folder(context: StorageContext, request: Request) -> Response:
-    caller, bucket = context.authenticate(request), request.path_params["bucket"]
+    caller = context.authenticate(request)
     body = await read_body(request, ListObjects)
+    bucket = bucket_of(request)
     sorting = body.sort_by or SortBy()
     async with context.transactions.as_caller(caller, "storage.object.list") as connection:
         rows = await listing.list_folder(
@@ -129,8 +136,9 @@ async def list_folder(context: StorageContext, request: Request) -> Response:
 
 
 async def list_page(context: StorageContext, request: Request) -> Response:
-    caller, bucket = context.authenticate(request), request.path_params["bucket"]
+    caller = context.authenticate(request)
     body = await read_body(request, ListPage)
+    bucket = bucket_of(request)
     sorting = body.sort_by or SortBy()
     prefix = body.prefix or ""
     by_folder = bool(body.by_folder)

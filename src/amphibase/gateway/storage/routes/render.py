@@ -10,11 +10,10 @@ from starlette.responses import Response
 from amphibase.blobs.download import is_current, not_modified
 from amphibase.gateway.storage import responses
 from amphibase.gateway.storage.caller import StorageCaller
-from amphibase.gateway.storage.context import StorageContext, object_path
-from amphibase.gateway.storage.errors import EntityTooLarge
+from amphibase.gateway.storage.context import StorageContext, checked_path, object_path
+from amphibase.gateway.storage.errors import EntityTooLarge, NoSuchBucket, NoSuchKey
 from amphibase.gateway.storage.images import MAX_SOURCE_BYTES, Transformation
 from amphibase.gateway.storage.object_rows import size_of
-from amphibase.gateway.storage.routes.download import find_authenticated
 from amphibase.gateway.storage.routes.sign import token_of
 from amphibase.gateway.storage.schemas import read_query
 
@@ -29,15 +28,18 @@ async def public(context: StorageContext, request: Request) -> Response:
 
 async def authenticated(context: StorageContext, request: Request) -> Response:
     """Read an image of a public bucket, or one that the caller may read, by a valid token."""
-    operation = "storage.render.image_authenticated"
-    row, reader = await find_authenticated(context, request, operation)
+    operation, caller = "storage.render.image_authenticated", context.authenticate(request)
+    try:
+        row, reader = await context.objects.find_readable(caller, checked_path(request), operation)
+    except NoSuchBucket:
+        raise NoSuchKey from None
     wanted = read_query(request, Transformation)
     return await _respond(context, request, row, reader, operation, wanted)
 
 
 async def by_token(context: StorageContext, request: Request) -> Response:
     """Read the image of a signed URL, in the form that was signed."""
-    operation, (bucket, name) = "storage.render.image_sign", object_path(request)
+    operation, (bucket, name) = "storage.render.image_sign", checked_path(request)
     signed = context.signed_urls.verify(token_of(request), "image", f"{bucket}/{name}")
     row = await context.objects.find(None, (bucket, name), operation)
     wanted = Transformation.model_validate(signed.transformation or {})

@@ -1,11 +1,13 @@
 """Sign URLs: the holder of one reads or uploads one object, without an access token."""
 
+from typing import TypeVar
+
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.gateway.storage.context import StorageContext, is_upsert, object_path
-from amphibase.gateway.storage.errors import MalformedRequest, json_response
+from amphibase.gateway.storage.context import StorageContext, bucket_of, checked_path, is_upsert
+from amphibase.gateway.storage.errors import InvalidParameter, MalformedRequest, json_response
 from amphibase.gateway.storage.images import Transformation
 from amphibase.gateway.storage.schemas import StorageModel, read_body
 from amphibase.gateway.storage.uploader import NewObject
@@ -16,7 +18,7 @@ NOT_READABLE = "Either the object does not exist or you do not have access to it
 
 
 class SignUrl(StorageModel):
-    seconds: int = Field(ge=1, le=MAX_SECONDS, alias="expiresIn")
+    seconds: int = Field(ge=1, alias="expiresIn")
 
 
 class SignObject(SignUrl):
@@ -27,6 +29,9 @@ class SignUrls(SignUrl):
     paths: list[str] = Field(min_length=1, max_length=MAX_AT_ONCE)
 
 
+Signing = TypeVar("Signing", bound=SignUrl)
+
+
 def token_of(request: Request) -> str:
     """Return the token in the query. Raises MalformedRequest."""
     token = request.query_params.get("token")
@@ -35,11 +40,18 @@ def token_of(request: Request) -> str:
     return token
 
 
+async def _read(request: Request, kind: type[Signing]) -> Signing:
+    body = await read_body(request, kind)
+    if body.seconds > MAX_SECONDS:
+        raise InvalidParameter("Invalid Parameter expiresIn")
+    return body
+
+
 async def one(context: StorageContext, request: Request) -> Response:
     """Sign a URL that opens an object, or an image in another size or format."""
     caller = context.authenticate(request)
-    body = await read_body(request, SignObject)
-    bucket, name = object_path(request)
+    body = await _read(request, SignObject)
+    bucket, name = checked_path(request)
     await context.objects.find(caller, (bucket, name), "storage.object.sign")
     path = f"{bucket}/{name}"
     if body.transform is None or not body.transform.model_fields_set:
@@ -52,8 +64,9 @@ async def one(context: StorageContext, request: Request) -> Response:
 
 async def many(context: StorageContext, request: Request) -> Response:
     """Sign the URLs of several objects, as far as the caller may read them."""
-    caller, bucket = context.authenticate(request), request.path_params["bucket"]
-    body = await read_body(request, SignUrls)
+    caller = context.authenticate(request)
+    body = await _read(request, SignUrls)
+    bucket = bucket_of(request)
     readable = await context.objects.readable_names(
         caller, bucket, body.paths, "storage.object.sign_many"
     )
@@ -74,7 +87,7 @@ async def many(context: StorageContext, request: Request) -> Response:
 async def for_upload(context: StorageContext, request: Request) -> Response:
     """Sign a URL for an upload that the caller may make."""
     caller = context.authenticate(request)
-    bucket, name = object_path(request)
+    bucket, name = checked_path(request)
     overwrite, operation = is_upsert(request), "storage.object.sign_upload_url"
     await context.uploader.check(NewObject(caller, (bucket, name), operation, overwrite))
     path = f"{bucket}/{name}"

@@ -1,10 +1,17 @@
 """Upload an object in one request."""
 
+from uuid import UUID
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.storage.caller import StorageCaller
-from amphibase.gateway.storage.context import StorageContext, is_upsert, object_path
+from amphibase.gateway.storage.context import (
+    StorageContext,
+    checked_path,
+    is_upsert,
+    object_path,
+)
 from amphibase.gateway.storage.errors import json_response
 from amphibase.gateway.storage.limits import check_key
 from amphibase.gateway.storage.routes.sign import token_of
@@ -15,21 +22,24 @@ from amphibase.gateway.storage.uploader import NewObject
 async def create(context: StorageContext, request: Request) -> Response:
     """Store an object, or replace one where `x-upsert` allows it."""
     caller, overwrite = context.authenticate(request), is_upsert(request)
-    return await _upload(context, request, caller, "storage.object.upload", overwrite=overwrite)
+    id = await _upload(context, request, caller, "storage.object.upload", overwrite=overwrite)
+    return json_response({"Id": id, "Key": "/".join(object_path(request))})
 
 
 async def update(context: StorageContext, request: Request) -> Response:
     """Replace an object."""
-    caller = context.authenticate(request)
-    return await _upload(context, request, caller, "storage.object.upload_update", overwrite=True)
+    caller, operation = context.authenticate(request), "storage.object.upload_update"
+    id = await _upload(context, request, caller, operation, overwrite=True)
+    return json_response({"Id": id, "Key": "/".join(object_path(request))})
 
 
 async def by_token(context: StorageContext, request: Request) -> Response:
     """Store an object by a signed upload URL; permission was checked when it was signed."""
-    bucket, name = object_path(request)
+    bucket, name = checked_path(request)
     signed = context.signed_urls.verify(token_of(request), "upload", f"{bucket}/{name}")
     caller, operation = await context.caller_of(signed), "storage.object.upload_signed"
-    return await _upload(context, request, caller, operation, overwrite=signed.overwrite)
+    await _upload(context, request, caller, operation, overwrite=signed.overwrite)
+    return json_response({"Key": f"{bucket}/{name}"})
 
 
 async def _upload(
@@ -39,11 +49,10 @@ async def _upload(
     operation: str,
     *,
     overwrite: bool,
-) -> Response:
-    bucket, name = object_path(request)
+) -> UUID:
+    bucket, name = checked_path(request)
     check_key(name)
     body = await read_upload(request)
     metadata = declared_metadata(body.content_type, body.content_length)
     new = NewObject(caller, (bucket, name), operation, overwrite, metadata, body.user_metadata)
-    id = await context.uploader.upload(new, body, operation)
-    return json_response({"Id": id, "Key": f"{bucket}/{name}"})
+    return await context.uploader.upload(new, body, operation)

@@ -2,9 +2,8 @@
 
 from starlette.responses import Response
 
-from amphibase.blobs.base import parse_uuid
 from amphibase.gateway.storage import bucket_rows
-from amphibase.gateway.storage.limits import check_bucket_name
+from amphibase.gateway.storage.limits import check_new_bucket
 from amphibase.gateway.storage.responses import timestamp
 from amphibase.gateway.storage.s3.request import S3Request
 from amphibase.gateway.storage.s3.xml import xml_response
@@ -28,17 +27,13 @@ async def list_all(s3: S3Request) -> Response:
 
 async def create(s3: S3Request) -> Response:
     """CreateBucket; it is private."""
-    check_bucket_name(s3.bucket)
+    check_new_bucket(s3.bucket)
     values = {
         "id": s3.bucket,
         "name": s3.bucket,
-        "owner": parse_uuid(s3.caller.subject),
-        "owner_id": s3.caller.subject,
         "public": s3.headers.get("x-amz-acl") == "public-read",
     }
-    operation = "storage.s3.bucket.create"
-    async with s3.context.transactions.as_caller(s3.caller, operation) as connection:
-        await bucket_rows.add(connection, values)
+    await s3.context.buckets.create(s3.caller, values, "storage.s3.bucket.create")
     return Response(headers={"Location": f"/{s3.bucket}"})
 
 

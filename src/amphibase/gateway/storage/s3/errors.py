@@ -204,7 +204,6 @@ class TranslatedError(S3Error):
 
 
 OWN_CODES: dict[type[errors.StorageError], tuple[str, int]] = {
-    errors.ResourceAlreadyExists: ("BucketAlreadyExists", 409),
     errors.BucketNotEmpty: ("BucketNotEmpty", 409),
     errors.AccessDenied: ("AccessDenied", 403),
     errors.InvalidMimeType: ("InvalidRequest", 415),

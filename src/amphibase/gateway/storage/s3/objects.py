@@ -12,7 +12,7 @@ from starlette.responses import Response
 from amphibase.backend.files import ByteRange, OpenFile
 from amphibase.blobs.download import respond
 from amphibase.gateway.storage import responses
-from amphibase.gateway.storage.errors import AccessDenied, NoSuchKey
+from amphibase.gateway.storage.errors import AccessDenied, KeyAlreadyExists, NoSuchKey
 from amphibase.gateway.storage.limits import checked_cache_control
 from amphibase.gateway.storage.object_rows import ObjectPath, type_of
 from amphibase.gateway.storage.s3.errors import (
@@ -60,7 +60,10 @@ async def put(s3: S3Request) -> Response:
     # `If-None-Match: *` stores it only where there is none.
     overwrite = s3.headers.get("if-none-match") != "*"
     new = NewObject(s3.caller, s3.path, operation, overwrite, metadata, body.user_metadata)
-    await s3.context.uploader.upload(new, body, operation, size=payload.size)
+    try:
+        await s3.context.uploader.upload(new, body, operation, size=payload.size)
+    except KeyAlreadyExists:
+        raise ConditionNotMet from None
     row = await s3.context.objects.find(None, s3.path, operation)
     return Response(headers={"ETag": etag_of(row), **payload.checksums.headers})
 
