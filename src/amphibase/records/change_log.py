@@ -1,12 +1,10 @@
 """The log of changes that a backend keeps."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
-from amphibase.errors import AmphibaseError
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.changes")
@@ -111,8 +109,9 @@ class LogTrimmer:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to trim, soon and then again and again."""
-        self._task = asyncio.create_task(self._run())
+        """Begin to trim, soon and then again and again; a trimmer that has begun goes on."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         await asyncio.sleep(FIRST_TRIM_SECONDS)
@@ -120,7 +119,7 @@ class LogTrimmer:
             try:
                 while await self._log.trim(self._hours) == TRIM_ENTRIES:
                     pass  # others write in between
-            except AmphibaseError as error:
+            except Exception as error:
                 logger.warning("The log of changes could not be trimmed: %s", error)
             await asyncio.sleep(TRIM_SECONDS)
 
@@ -128,5 +127,4 @@ class LogTrimmer:
         """Stop."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
