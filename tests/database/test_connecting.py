@@ -51,3 +51,4 @@ async def test_an_opening_that_is_cancelled_does_not_hold_up_the_server(
     kept = await _cancel_at_every_step(open_and_close)
     await asyncio.to_thread(_create_and_drop_database, postgres_url)
     kept.clear()
+    await database.close()  # which none of them may have come to

@@ -134,6 +134,21 @@ async def test_a_reader_for_whom_no_connection_is_free_meets_no_contention(
     await database.close()
 
 
+async def test_a_connection_in_use_when_its_database_is_closed_is_closed_when_it_comes_back(
+    database_url: str,
+) -> None:
+    database = Database(database_url)
+    closed: list[object] = []
+    event.listen(database.readers.sync_engine, "close", lambda each, _: closed.append(each))
+    async with database.read():
+        await database.close()
+        assert closed == []
+    assert len(closed) == 1
+    async with database.read():  # by work that has not ended yet
+        pass
+    assert len(closed) == 2
+
+
 def alter(url: str, setting: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         name = connection.info.dbname

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import TimeoutError as QueueTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from amphibase.backend import Isolation
 from amphibase.database.errors import translated_errors
@@ -143,17 +144,24 @@ class Database:
             raise Contention from error
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is in use, as soon as it is given back."""
         if self.pipeline is not None:
             await self.pipeline.close()
         if self.data_version is not None:
             self.data_version.close()
-        await self.engine.dispose()
-        await self.readers.dispose()
+        for engine in (self.engine, self.readers):
+            # Given back after this, it would stay open in the pool that was disposed of.
+            event.listen(engine.sync_engine, "checkin", _close_entry)
+            await engine.dispose()
 
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+def _close_entry(_: object, entry: ConnectionPoolEntry) -> None:
+    """Close the connection of a pool's entry."""
+    entry.close()
 
 
 def _data_version(engine: AsyncEngine) -> "DataVersion":
