@@ -165,7 +165,9 @@ async def test_what_cannot_run_in_a_transaction_runs_alone(
         'select pg_catalog.setval(\'"supabase_functions"."hooks_id_seq"\', 1, false);',
         'create extension if not exists "pgmq" with schema "pgmq"; select pgmq.create(\'Jobs\');'
         " alter table pgmq.q_jobs enable row level security;",
-        'create extension "pgjwt" with schema extensions;'
+        'create extension "pgjwt" with schema extensions; create extension http; create extension'
+        " pgtap; create function f() returns int language plpgsql as"
+        " $$ begin return (select status from http_get('http://127.0.0.1:9/')); end $$;"
         " comment on schema public is e'@graphql({\"inflect_names\": true})';",
     ],
 )

@@ -7,9 +7,10 @@ PROVIDED = frozenset({"uuid-ossp", "pgcrypto"})
 
 PLATFORM = frozenset(
     {
-        "hypopg", "index_advisor", "pg_cron", "pg_graphql", "pg_jsonschema", "pg_hashids", "pg_net",
-        "pg_stat_monitor", "pg_stat_statements", "pg_tle", "pgaudit", "pgjwt", "pgmq", "pgsodium",
-        "plan_filter", "plv8", "safeupdate", "supabase_vault", "supautils", "wrappers",
+        "http", "hypopg", "index_advisor", "pg_cron", "pg_graphql", "pg_hashids", "pg_jsonschema",
+        "pg_net", "pg_stat_monitor", "pg_stat_statements", "pg_tle", "pgaudit", "pgjwt", "pgmq",
+        "pgsodium", "pgtap", "plan_filter", "plpgsql_check", "plv8", "safeupdate",
+        "supabase_vault", "supautils", "wrappers",
     }
 )  # fmt: skip
 """Extensions that no table depends on: a project works without them."""
@@ -21,8 +22,6 @@ PACKAGES = {
     "postgis": "postgis-3",
     "postgis_raster": "postgis-3",
     "postgis_topology": "postgis-3",
-    "pgtap": "pgtap",
-    "http": "http",
     "hll": "hll",
     "pgrouting": "pgrouting",
     "rum": "rum",
