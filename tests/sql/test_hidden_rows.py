@@ -51,6 +51,18 @@ async def test_a_row_that_is_not_there_is_not_logged(
         assert await logged(records, caplog, records.of(Note, caller), *reads) == []
 
 
+async def test_a_filter_that_fails_for_hidden_rows_is_not_logged_and_no_error(
+    records: Records,
+) -> None:
+    await records.of(Note, ANN).add(Note(title="one", stars=0))
+    fails = 1 / Note.stars > 0
+    assert await records.of(Note, BOB).list(fails) == []
+    async with records.backend.transaction(BOB) as transaction:
+        notes = transaction.repository(Note)
+        assert await notes.list(fails) == []
+        assert await notes.count() == 0
+
+
 async def test_production_looks_for_no_hidden_rows(
     records: Records, caplog: pytest.LogCaptureFixture
 ) -> None:
