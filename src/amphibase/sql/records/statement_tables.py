@@ -101,7 +101,7 @@ class StatementTables:
             return
         info = self._policy.info
         own = [info.column_of[name] for name in info.hidden]
-        check_readable({*read.hidden, *(each for each in own if each.name.lower() in read.words)})
+        check_readable({*read.hidden, *(each for each in own if read.holds(each.name))})
 
     def _tables_in_text(self, read: TablesRead) -> set[str]:
         """Return the names of the tables that SQL text reads."""
@@ -109,15 +109,14 @@ class StatementTables:
         parts = (Base.metadata, own.auth, own.storage)
         names = {name for part in parts for name in part.tables}
         names |= {table.fullname for table in mappers_by_table()}
-        known = {name.lower(): name for name in names}
-        qualified = {name for pair in read.qualified for name in (pair[1], ".".join(pair))}
-        for name in sorted(qualified & known.keys()):
-            if self._caller.role != "service_role":
-                raise NotSupported(
-                    f"{known[name]} stands behind its schema in SQL text, where its rows cannot be "
-                    "limited to those that the caller may see; leave the schema out"
-                )
-        return {known[word] for word in read.words & known.keys()}
+        found = {name for name in names if read.holds(name)}
+        reached = [name for name in names if read.holds_behind_schema(name)]
+        if reached and self._caller.role != "service_role":
+            raise NotSupported(
+                f"{min(reached)} stands behind its schema in SQL text, where its rows cannot be "
+                "limited to those that the caller may see; leave the schema out"
+            )
+        return found
 
     def _visible_table(self, name: str) -> CTE | None:
         return visible_table(self._policies_of(name), self._infos.dialect, self._visible_rows)

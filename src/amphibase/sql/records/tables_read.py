@@ -50,6 +50,22 @@ class TablesRead:
             self.hidden | other.hidden,
         )
 
+    def holds(self, name: str) -> bool:
+        """Return whether a name without a schema may stand in SQL text; one such as `order-items`
+        is several words there."""
+        return "." not in name and self.words.issuperset(WORD.findall(name.lower()))
+
+    def holds_behind_schema(self, name: str) -> bool:
+        """Return whether a table may stand in SQL text behind its schema.
+
+        Args:
+            name: with the schema where the table has one of its own.
+        """
+        if "." in name:
+            return tuple(name.lower().split(".", 1)) in self.qualified
+        firsts = WORD.findall(name.lower())[:1]
+        return self.holds(name) and any(after in firsts for _, after in self.qualified)
+
     def add_text(self, sql: str) -> None:
         """Add the words of SQL text, where names are the same in upper and lower case."""
         sql = sql.lower()
