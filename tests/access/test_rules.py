@@ -5,7 +5,8 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, literal, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.access.conftest import Desk
 from tests.access.helpdesk import (
     ADMIN,
@@ -22,14 +23,17 @@ from tests.access.helpdesk import (
 )
 from tests.records.listings import read
 
-from amphibase import ANONYMOUS, SERVICE, Caller
+from amphibase import ANONYMOUS, SERVICE, Base, Caller
+from amphibase.access import Access, owner
 from amphibase.errors import (
     Conflict,
     Forbidden,
     InvalidValue,
+    NotSupported,
     StaleVersion,
     Unauthenticated,
 )
+from amphibase.sql.backend import SqlBackend
 
 NOBODY = user(0xF)
 """Signed in, and a member of nothing."""
@@ -119,6 +123,41 @@ class TestReading:
                 assert await titles(desk, caller, *by_child) == (above if title in seen else [])
         await tickets.delete(desk.other.id)
         assert await titles(desk, BOB, *by_parent) == []
+
+    async def test_no_pattern_tells_by_an_error_how_a_hidden_text_begins(self, desk: Desk) -> None:
+        """Postgres rejects one that ends with a backslash when it compares that far."""
+        tickets = desk.of(Ticket, EVE)
+        for pattern in (
+            Ticket.title.like("acm\\"),
+            Ticket.title.ilike("x\\"),
+            ~Ticket.title.like("acm/", escape="/"),
+            Ticket.title.endswith(literal("c") + "m\\"),
+        ):
+            for work in (tickets.list, tickets.count, tickets.delete_where):
+                with pytest.raises(InvalidValue, match="escapes nothing"):
+                    await work(pattern)
+        for whole in ("umb\\\\", "umb//"):
+            assert await titles(desk, EVE, Ticket.title.like(whole, escape=whole[-1])) == []
+        assert await titles(desk, EVE, Ticket.title.startswith("um\\")) == []
+
+    @pytest.mark.parametrize("desk_backend", ["sqlite", "predicate"], indirect=True)
+    def test_text_names_a_table_of_several_words(self, desk_backend: SqlBackend) -> None:
+        class Local(DeclarativeBase):
+            type_annotation_map = Base.type_annotation_map
+
+        class Item(Local):
+            __tablename__ = "Order-Items"
+            __access__ = Access(read=owner)
+            id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+            owner_id: Mapped[uuid.UUID]
+
+        rows: Any = desk_backend.repository(Ticket, EVE)
+        sql = 'EXISTS (SELECT 1 FROM {}"Order-Items")'
+        sent = str(rows._builder.visible(rows._info.select, text(sql.format(""))))
+        assert 'WITH "Order-Items" AS NOT MATERIALIZED' in sent
+        for schema in ("public.", '"main" . '):
+            with pytest.raises(NotSupported, match="Order-Items stands behind its schema"):
+                rows._builder.visible(rows._info.select, text(sql.format(schema)))
 
 
 class TestAdding:

@@ -29,6 +29,7 @@ from amphibase.records.model_infos import ModelInfos
 from amphibase.records.ordering import Ordering, ordering
 from amphibase.records.predicates import values_read
 from amphibase.records.values import Row
+from amphibase.sql.records.patterns import check_patterns
 from amphibase.sql.records.searches import by_index
 from amphibase.sql.records.statement_tables import StatementTables, computed_reads
 
@@ -293,6 +294,12 @@ def _is_from_reading(error: Exception) -> bool:
 
 def enclosed(where: Sequence[Where]) -> Sequence[ColumnElement[bool]]:
     """Put each filter in parentheses: text with an OR must not reach around the access predicate
-    beside it. Raises InvalidRequest for what is not an expression."""
+    beside it.
+
+    Raises:
+        InvalidRequest: one is not an expression.
+        InvalidValue: one has a pattern that Postgres rejects.
+    """
     check_filters(where)
+    check_patterns(where)
     return [Grouping(each) for each in where]
