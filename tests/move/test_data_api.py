@@ -18,7 +18,7 @@ from tests.supabase.fault_proxy import (
 )
 
 from amphibase.database.url import parse_url
-from amphibase.errors import MoveFailed
+from amphibase.errors import ConfigurationError, MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Role, SqlEndpoint, SupabaseEndpoint
@@ -215,6 +215,8 @@ async def test_a_key_that_the_project_does_not_take_stops_the_move(
     async with DataApiTables(client) as api:
         with pytest.raises(MoveFailed, match="rejects the service's key"):
             await api.catalog()
+    with pytest.raises(ConfigurationError, match="has the role 'anon', and service_role is needed"):
+        client_of(SupabaseEndpoint(Role.TARGET, supabase.url, SecretStr(supabase.anon_key)))
 
 
 async def test_a_table_that_the_service_may_not_write_is_named_with_what_to_grant(
