@@ -149,6 +149,8 @@ OR_JSON = "or with a single unnamed json/jsonb parameter"
         ("GET /rpc/add?a=x", None, 400, {"code": "22P02"}),
         ("GET /rpc/works_of?composer=1&select=nope", None, 400,
          {"code": "42703", "message": "column pgrst_call.nope does not exist"}),
+        ("GET /rpc/names?nope=eq.1", None, 400,
+         {"code": "42703", "message": "column names.nope does not exist", "hint": None}),
         ("GET /rpc/compose?title=x", None, 405, {
             "code": "25006", "message": "cannot execute INSERT in a read-only transaction",
         }),

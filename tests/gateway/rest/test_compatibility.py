@@ -69,6 +69,9 @@ DDL = """
     CREATE CAST (text AS label) WITH FUNCTION label_from_text(text) AS IMPLICIT;
     CREATE TABLE buoys (id int PRIMARY KEY, light signal, name label);
     INSERT INTO buoys VALUES (1, 7, '<Red>');
+    CREATE FUNCTION knots() RETURNS SETOF int ROWS 70 STABLE LANGUAGE plpgsql
+        AS $$ BEGIN RETURN QUERY VALUES (1), (2), (3); END $$;
+    CREATE VIEW speeds AS SELECT knots() AS number;
     CREATE DOMAIN "text/html" AS text;
     CREATE FUNCTION pages() RETURNS SETOF "text/html" STABLE LANGUAGE sql AS $$ SELECT '<p>' $$;
 
@@ -123,6 +126,8 @@ NO_HOME = {"id": None, "name": None}
         ("/posts?select=title,tags(name)", [{"title": "p", "tags": [{"name": "red"},
                                                                   {"name": "blue"}]}]),
         # A table's name means its many where it refers to itself, whatever junctions there are.
+        ("/people?select=name,people!people_boss_fkey(name)&id=eq.1",
+         [{"name": "Ann", "people": [{"name": "Bob"}]}]),
         ("/people?select=name,people(name)&id=eq.1",
          [{"name": "Ann", "people": [{"name": "Bob"}]}]),
         # A constraint makes a relationship one-to-one, an index alone does not.
@@ -210,6 +215,15 @@ async def test_an_error_is_that_of_postgrest(
     response = await api.request(request_line, body)
     assert response.status_code == status, response.text
     assert {name: response.json()[name] for name in error} == error
+
+
+@pytest.mark.parametrize(("most", "content_range"), [(None, "0-2/70"), (3, "0-2/3"), (2, "0-1/70")])
+async def test_an_estimate_is_of_more_rows_than_a_response_may_have(
+    api: DataApi, most: int | None, content_range: str
+) -> None:
+    async with open_data_api(api.url, db_max_rows=most, db_schemas="public") as limited:
+        response = await limited.request("GET /speeds", prefer="count=estimated")
+    assert response.headers["content-range"] == content_range
 
 
 async def test_a_set_is_no_value_of_a_media_type(api: DataApi) -> None:

@@ -112,6 +112,8 @@ async def test_columns_are_chosen_and_ordered(api: DataApi, url: str, rows: Any)
         ("GET /works?limit=2&offset=1", "count=exact", None, 206, "1-2/5"),
         ("GET /works?limit=9", "count=exact", None, 200, "0-4/5"),
         ("GET /works?limit=2", "count=estimated", None, 206, "0-1/5"),
+        ("GET /rpc/names?limit=2", "count=planned", None, 200, "0-1/*"),
+        ("GET /rpc/names?limit=2", "count=estimated", None, 206, "0-1/4"),
         ("GET /works?offset=5", "count=exact", None, 206, "*/5"),
         ("GET /works?offset=6", "count=exact", None, 416, "*/5"),
         ("GET /works?offset=6", "", None, 200, "*/*"),

@@ -231,7 +231,7 @@ class RequestHandler:
         if compiled.plan.key.count == "planned" or counted is None:
             return expected
         most = self._settings.db_max_rows
-        return max(expected, counted) if most is not None and counted > most else counted
+        return counted if most is not None and counted <= most else max(expected, counted)
 
 
 class RequestContext(NamedTuple):

@@ -14,7 +14,7 @@ from amphibase.gateway.rest.plan.types import (
     PlanKey,
 )
 from amphibase.gateway.rest.request.query import SelectField
-from amphibase.gateway.rest.schema.catalog import Catalog, Name, Routine
+from amphibase.gateway.rest.schema.catalog import Catalog, Column, Name, Routine, Table
 from amphibase.gateway.rest.schema.suggestions import PARAMETERS_LIKENESS, nearest
 from amphibase.records.filters.tree import FieldPath
 
@@ -40,7 +40,8 @@ def plan_call(catalog: Catalog, key: PlanKey, planner: ReadPlanner) -> ActionPla
         root = planner.read(key.query, of, catalog.tables.get(of), None, "pgrst_call")
     else:
         query = replace(key.query, select=(SelectField(FieldPath(SCALAR)),))
-        root = planner.read(query, function.name, None, None, "pgrst_call")
+        values = Table(function.name, {SCALAR: Column(SCALAR, "", "", nullable=True)}, ())
+        root = planner.read(query, function.name, values, None, function.name.name)
     planner.restrict(root, key.query)
     return ActionPlan(key, root, call=CallPlan(function, arguments))
 

@@ -62,7 +62,7 @@ def _means(each: Relationship, target: str, hint: str | None, catalog: Catalog) 
         if each.junction is not None:
             return False
         if each.cardinality == "one-to-many":
-            return by_name and (hint is None or far == [hint])
+            return by_name and (hint in (None, each.constraint) or far == [hint])
         return hint is None and near == [target]
     if hint is None:
         if by_name:

@@ -74,7 +74,7 @@ def mutate_response(
     """Make the response of a write."""
     shows = preferences.representation == "representation"
     response = RestResponse(_write_status(action, preferences, result, shows), [])
-    counted = result.rows if preferences.count else None
+    counted = result.rows if preferences.count in ("exact", "estimated") else None
     match action:
         case "insert":
             if preferences.representation == "headers-only" and result.location:

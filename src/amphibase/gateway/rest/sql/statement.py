@@ -145,12 +145,10 @@ def compile_estimate(plan: ActionPlan) -> CompiledStatement | None:
 
 def _total(plan: ActionPlan, parameters: StatementParameters) -> str:
     count, root = plan.key.count, plan.read
-    if count is None:
+    if count is None or count == "planned":  # which is for reads alone, and another statement's
         return "NULL"
     if plan.mutate is not None or (root.limit is None and root.offset is None):
         return "count(*)"
-    if plan.call is None and count == "planned":
-        return "NULL"
     matches = SelectCompiler(parameters).matches(root)
     if plan.call is None and count == "estimated" and plan.max_rows is not None:
         matches += f" LIMIT {plan.max_rows + 1}"
