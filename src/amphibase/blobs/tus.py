@@ -3,9 +3,10 @@ creation-with-upload, creation-defer-length, expiration and termination (https:/
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import format_datetime
+from types import MappingProxyType
 from typing import Generic
 
 from starlette.requests import Request
@@ -20,7 +21,7 @@ from amphibase.errors import (
 )
 
 VERSION = "1.0.0"
-EXTENSIONS = "creation,creation-with-upload,creation-defer-length,expiration,termination"
+EXTENSIONS = "creation,creation-with-upload,creation-defer-length,termination,expiration"
 CHUNK_TYPE = "application/offset+octet-stream"
 EXPOSED_HEADERS = (
     "Location",
@@ -61,6 +62,7 @@ class TusProtocol(Generic[Sender]):
     Args:
         max_bytes: of a file, as it is offered.
         content_location: where a file can be read once all of it has come.
+        when_complete: headers of the response to the request whose bytes are the last.
     """
 
     def __init__(
@@ -68,10 +70,12 @@ class TusProtocol(Generic[Sender]):
         uploads: ResumableUploads[Sender],
         max_bytes: int,
         content_location: Callable[[UploadInfo], str] | None = None,
+        when_complete: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._uploads = uploads
         self._max_bytes = max_bytes
         self._content_location = content_location
+        self._when_complete = when_complete
 
     def options(self) -> Response:
         """Respond with what the protocol offers here."""
@@ -103,7 +107,7 @@ class TusProtocol(Generic[Sender]):
         upload = await self._uploads.create(sender, info)
         if request.headers.get("content-type") == CHUNK_TYPE or size == 0:
             upload = await self._uploads.append(sender, upload.id, 0, request.stream())
-        headers = {**self._headers(upload), "Location": location(upload.id)}
+        headers = {**self._progress(upload), "Location": location(upload.id)}
         return Response(status_code=201, headers=headers)
 
     async def head(self, request: Request, sender: Sender, id: str) -> Response:
@@ -127,13 +131,17 @@ class TusProtocol(Generic[Sender]):
         offset = _bytes_in(request, "upload-offset")
         size = _bytes_in(request, "upload-length") if "upload-length" in request.headers else None
         upload = await self._uploads.append(sender, id, offset, request.stream(), size=size)
-        return Response(status_code=204, headers=self._headers(upload))
+        return Response(status_code=204, headers=self._progress(upload))
 
     async def delete(self, request: Request, sender: Sender, id: str) -> Response:
         """Terminate an upload."""
         _check_version(request)
         await self._uploads.terminate(sender, id)
         return Response(status_code=204, headers={"Tus-Resumable": VERSION})
+
+    def _progress(self, upload: Upload) -> dict[str, str]:
+        headers = self._headers(upload)
+        return {**headers, **self._when_complete} if upload.info.done else headers
 
     def _headers(self, upload: Upload) -> dict[str, str]:
         headers = {

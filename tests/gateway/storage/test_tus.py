@@ -17,6 +17,7 @@ from tests.gateway.storage.api import (
     SERVICE,
     TEN,
     Api,
+    rejection,
 )
 from tests.gateway.storage.conftest import ServeStorage
 from tests.tus_client import CuttingProxy, installed, upload
@@ -228,6 +229,22 @@ async def test_an_upload_expires_as_the_setting_says(serve: ServeStorage) -> Non
     assert (await offset(api, url)).status_code == 404
 
 
+async def test_a_complete_one_says_so_and_is_kept(api: Api) -> None:
+    await api.bucket()
+    url = (await begin(api, metadata="{")).headers["location"]
+    for start, complete in ((0, None), (5, "1")):
+        sent = await send(api, url, start, TEN[start : start + 5])
+        assert (sent.status_code, sent.headers.get("tus-complete")) == (204, complete)
+    dropped = await api.delete(path_of(url), headers=VERSION)
+    expected = (400, "Cannot terminate an already completed upload")
+    assert (dropped.status_code, dropped.text) == expected
+    assert (await api.get("/object/info/b/a.txt")).json()["metadata"] == {}
+
+
+NO_LENGTH = "Upload-Length or Upload-Defer-Length header required\n"
+NO_FILE = "The file for this url was not found\n"
+
+
 async def test_what_does_not_fit_is_rejected(api: Api) -> None:
     await api.bucket("small", file_size_limit=9, allowed_mime_types=["text/plain"])
     await api.bucket()
@@ -241,21 +258,43 @@ async def test_what_does_not_fit_is_rejected(api: Api) -> None:
         ),
         (await begin(api, size=10**18), 413, "Maximum size exceeded\n"),
         (await begin(api, bucket="small", size=1), 415, "mime type application/octet-stream"),
-        (await begin(api, metadata="{"), 400, "The metadata is not valid JSON"),
-        (await begin(api, token=None), 400, "headers must have required"),
-        (await begin(api, token="x"), 403, "Invalid Compact JWS"),
-        (await api.post(UPLOADS, headers={**VERSION, "upload-length": "1"}), 400, "Metadata"),
-        (await api.post(UPLOADS, headers=VERSION), 400, "The header Upload-Length"),
-        (await api.post(UPLOADS), 412, "Tus-Resumable must be 1.0.0"),
-        (await begin(api, headers={"upload-metadata": "a !"}), 400, "Upload-Metadata"),
+        (await begin(api, "a" * 1025), 400, "Invalid key: a"),
+        (await begin(api, bucket="ä"), 400, "Bucket name invalid"),
+        (
+            await api.post(UPLOADS, headers={**VERSION, "upload-length": "1"}),
+            400,
+            "Metadata header is required",
+        ),
+        (await api.post(UPLOADS, headers=VERSION), 400, NO_LENGTH),
+        (await begin(api, headers={"upload-defer-length": "1"}), 400, NO_LENGTH),
+        (await api.post(UPLOADS), 412, "Tus-Resumable Required\n"),
+        (await begin(api, headers={"tus-resumable": "2"}), 400, "Invalid tus-resumable\n"),
+        (await begin(api, headers={"upload-metadata": "a !"}), 400, "Invalid upload-metadata\n"),
+        (await begin(api, headers={"upload-length": "-1"}), 400, "Invalid upload-length\n"),
         (await offset(api, f"{UPLOADS}/..%2Fx"), 404, ""),
         (await offset(api, f"{UPLOADS}/{'0' * 32}"), 404, ""),
+        (await send(api, f"{UPLOADS}/{'0' * 32}", 0, b"x"), 404, NO_FILE),
     ]:
-        assert (response.status_code, response.text[: len(text)]) == (status, text)
+        known = text.endswith("\n")
+        assert response.status_code == status
+        assert (response.text if known else response.text[: len(text)]) == text
+    for rejected, message in (
+        (await begin(api, token=None), "Invalid Compact JWS"),
+        (await begin(api, token="x"), "Invalid Compact JWS"),
+    ):
+        assert rejection(rejected) == (400, "403", "Unauthorized", message)
     url = (await begin(api)).headers["location"]
     assert (await send(api, url, 1, b"x")).status_code == 409
     assert (await send(api, url, 0, TEN * 2)).status_code == 413
-    assert (await api.call("PATCH", path_of(url), content=b"a", headers=VERSION)).status_code == 415
+    for headers, status, text in (
+        (VERSION, 403, "Upload-Offset header required\n"),
+        ({**VERSION, "upload-offset": "0"}, 403, "Content-Type header required\n"),
+        ({**PART, "content-type": "a/b"}, 400, "Invalid content-type\n"),
+        ({**PART, "upload-offset": "x"}, 400, "Invalid upload-offset\n"),
+        ({**PART, "upload-offset": "0", "upload-length": "9"}, 400, NO_LENGTH),
+    ):
+        rejected = await api.call("PATCH", path_of(url), content=b"a", headers=headers)
+        assert (rejected.status_code, rejected.text) == (status, text)
     assert (await api.delete(path_of(url), headers=VERSION)).status_code == 204
     assert (await offset(api, url)).status_code == 404
     assert api.rows("SELECT 1 FROM storage.objects") == []

@@ -110,7 +110,7 @@ class FormBody:
     @property
     def user_metadata(self) -> dict[str, Any]:
         values = self._form.values
-        return _readable_metadata(values.get("metadata", values.get("userMetadata"))) or {}
+        return readable_metadata(values.get("metadata", values.get("userMetadata"))) or {}
 
 
 async def read_upload(request: Request) -> UploadBody:
@@ -153,10 +153,11 @@ def user_metadata_of(request: Request) -> dict[str, Any] | None:
         text = base64.b64decode(header + "=" * (-len(header) % 4)).decode()
     except (binascii.Error, ValueError):
         return None
-    return _readable_metadata(text)
+    return readable_metadata(text)
 
 
-def _readable_metadata(text: str | None) -> dict[str, Any] | None:
+def readable_metadata(text: str | None) -> dict[str, Any] | None:
+    """Read an object in JSON; None, as upstream, where the text is none. Raises StorageError."""
     try:
         return parse_user_metadata(text)
     except NotJson:

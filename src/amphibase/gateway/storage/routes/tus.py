@@ -1,7 +1,7 @@
 """Resumable uploads (`blobs/tus`), for access tokens and for signed upload URLs."""
 
 import re
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,39 +9,47 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.blobs.resumable import (
+    InvalidSize,
     OffsetConflict,
     ResumableUploads,
     UploadInfo,
     UploadLimits,
 )
-from amphibase.blobs.tus import VERSION, Creation, TusProtocol, parse_metadata
+from amphibase.blobs.tus import CHUNK_TYPE, VERSION, Creation, TusProtocol, parse_metadata
 from amphibase.errors import (
     Conflict,
+    InvalidRequest,
+    NotFound,
     PayloadTooLarge,
     Retryable,
-    UnsupportedFileType,
-    UnsupportedTusVersion,
     UploadBusy,
 )
-from amphibase.gateway.storage.caller import StorageCaller, request_path
+from amphibase.gateway.storage.caller import MALFORMED, StorageCaller, request_path
 from amphibase.gateway.storage.context import StorageContext, is_upsert
 from amphibase.gateway.storage.errors import (
+    AccessDenied,
     EntityTooLarge,
     InvalidStorageRequest,
     InvalidUrlSignature,
+    StorageError,
     storage_error,
 )
-from amphibase.gateway.storage.limits import cache_control_of
+from amphibase.gateway.storage.errors import error_response as storage_error_response
+from amphibase.gateway.storage.limits import cache_control_of, check_bucket_name, check_key
 from amphibase.gateway.storage.upload_body import (
     ANY_TYPE,
     RawBody,
     declared_metadata,
-    parse_user_metadata,
+    readable_metadata,
 )
 from amphibase.gateway.storage.uploader import NewObject
 
 _HOST = re.compile(r"[\w.-]{1,255}(?::\d{1,5})?|\[[\da-fA-F:.]{2,45}\](?::\d{1,5})?", re.ASCII)
 
+# As JavaScript writes a number that is one exactly, or as long as may be.
+_NUMBER = re.compile(r"0|[1-9]\d*", re.ASCII)
+
+NO_LENGTH = "Upload-Length or Upload-Defer-Length header required\n"
 SIGNED_PATH = "/upload/resumable/sign"
 UNFINISHED = "unfinished"
 """The folder of resumable uploads under way, beside that of the bytes."""
@@ -61,13 +69,29 @@ class TusSender:
     overwrite: bool
 
 
+class TusRejected(StorageError):
+    """Raised with a text that clients of the protocol know, for what it does not allow."""
+
+    def __init__(self, status: int, text: str) -> None:
+        self.status = status
+        super().__init__(text)
+
+
+class NotAuthenticated(StorageError):
+    """Raised before the protocol begins: Storage itself responds, in JSON."""
+
+    def __init__(self, cause: StorageError) -> None:
+        self.cause = cause
+        super().__init__(cause.detail)
+
+
 class TusRoutes:
     """The calls of the protocol."""
 
     def __init__(self, context: StorageContext) -> None:
         self._context = context
         settings = context.settings
-        uploads = ResumableUploads[TusSender](
+        self._uploads = ResumableUploads[TusSender](
             settings.file_storage_backend_path / UNFINISHED,
             _ObjectDestination(context),
             UploadLimits(
@@ -77,18 +101,27 @@ class TusRoutes:
                 timedelta(milliseconds=settings.tus_url_expiry_ms),
             ),
         )
-        self._tus = TusProtocol(uploads, settings.max_object_bytes)
+        self._tus = TusProtocol(
+            self._uploads, settings.max_object_bytes, when_complete={"Tus-Complete": "1"}
+        )
 
     async def options(self, context: StorageContext, request: Request) -> Response:
         return self._tus.options()
 
     async def create(self, context: StorageContext, request: Request) -> Response:
+        self._authenticate(request)
+        _check_headers(request)
+        if ("upload-length" in request.headers) == ("upload-defer-length" in request.headers):
+            raise TusRejected(400, NO_LENGTH)
+        if "upload-metadata" not in request.headers:
+            raise InvalidStorageRequest("Metadata header is required")
+
         async def describe(creation: Creation) -> tuple[TusSender, UploadInfo]:
             metadata = creation.metadata
-            bucket, name = metadata.get("bucketName"), metadata.get("objectName")
-            if not bucket or not name:
-                raise InvalidStorageRequest("Metadata header is required")
-            parse_user_metadata(metadata.get("metadata"))
+            bucket, name = metadata.get("bucketName", ""), metadata.get("objectName", "")
+            check_bucket_name(bucket)
+            check_key(name)
+            readable_metadata(metadata.get("metadata"))
             sender = await self._sender(request, f"{bucket}/{name}")
             content_type = metadata.get("contentType") or None
             header, overwrite = creation.header, sender.overwrite
@@ -102,15 +135,35 @@ class TusRoutes:
 
     async def head(self, context: StorageContext, request: Request) -> Response:
         sender = await self._sender(request)
+        _check_headers(request)
         return await self._tus.head(request, sender, request.path_params["id"])
 
     async def patch(self, context: StorageContext, request: Request) -> Response:
+        self._authenticate(request)
+        _check_headers(request)
+        for header in ("Upload-Offset", "Content-Type"):
+            if header not in request.headers:
+                raise TusRejected(403, f"{header} header required\n")
         sender = await self._sender(request)
         return await self._tus.patch(request, sender, request.path_params["id"])
 
     async def delete(self, context: StorageContext, request: Request) -> Response:
-        sender = await self._sender(request)
-        return await self._tus.delete(request, sender, request.path_params["id"])
+        sender, id = await self._sender(request), request.path_params["id"]
+        _check_headers(request)
+        if (await self._uploads.find(sender, id)).info.done:
+            raise TusRejected(400, "Cannot terminate an already completed upload")
+        return await self._tus.delete(request, sender, id)
+
+    def _authenticate(self, request: Request) -> StorageCaller | None:
+        """Return the caller; None where a signed URL stands for one. Raises NotAuthenticated."""
+        if request_path(request).startswith(SIGNED_PATH):
+            return None
+        try:
+            if "authorization" not in request.headers:
+                raise AccessDenied(MALFORMED)
+            return self._context.authenticate(request)
+        except StorageError as error:
+            raise NotAuthenticated(error) from None
 
     async def _sender(self, request: Request, url: str | None = None) -> TusSender:
         """Return who sends the request. Raises StorageError.
@@ -118,8 +171,7 @@ class TusRoutes:
         Args:
             url: bucket and name of the object; None where the upload under way knows them.
         """
-        if not request_path(request).startswith(SIGNED_PATH):
-            caller = self._context.authenticate(request)
+        if (caller := self._authenticate(request)) is not None:
             return TusSender(caller, caller.subject or caller.role, is_upsert(request))
         token = request.headers.get("x-signature")
         if not token:
@@ -165,8 +217,41 @@ def _new_object(sender: TusSender, info: UploadInfo) -> NewObject:
         "storage.tus.upload.create",
         info.overwrite,
         declared_metadata(info.content_type or ANY_TYPE, info.size),
-        parse_user_metadata(parse_metadata(info.metadata).get("metadata")) or {},
+        readable_metadata(parse_metadata(info.metadata).get("metadata")) or {},
     )
+
+
+def _check_headers(request: Request) -> None:
+    """Raise TusRejected for headers that the protocol does not know so."""
+    headers = request.headers
+    if "tus-resumable" not in headers:
+        raise TusRejected(412, "Tus-Resumable Required\n")
+    invalid = [
+        name
+        for name, is_valid in _VALID.items()
+        if name in headers and not is_valid(headers[name])
+        if name != "content-type" or request.method == "PATCH"
+    ]
+    if invalid:
+        raise TusRejected(400, f"Invalid {' '.join(invalid)}\n")
+
+
+def _is_metadata(header: str) -> bool:
+    try:
+        return bool(parse_metadata(header))
+    except InvalidRequest:
+        return False
+
+
+_VALID: dict[str, Callable[[str], bool]] = {
+    "tus-resumable": lambda value: value == VERSION,
+    "upload-offset": lambda value: _NUMBER.fullmatch(value) is not None,
+    "upload-length": lambda value: _NUMBER.fullmatch(value) is not None,
+    "upload-defer-length": lambda value: value == "1",
+    "upload-metadata": _is_metadata,
+    "content-type": lambda value: value == CHUNK_TYPE,
+}
+"""What the headers of the protocol may be."""
 
 
 def public_origin(request: Request) -> str:
@@ -188,14 +273,17 @@ def error_response(error: Exception) -> Response:
     if isinstance(error, Retryable):
         headers["Retry-After"] = str(error.retry_after)
     match error:
-        case UnsupportedTusVersion():
-            headers["Tus-Version"] = error.supported
-            status, text = error.status, error.detail
+        case NotAuthenticated():
+            return storage_error_response(error.cause)
+        case NotFound():
+            status, text = error.status, "The file for this url was not found\n"
+        case InvalidSize():
+            status, text = error.status, NO_LENGTH
         case OffsetConflict():
             status, text = error.status, "Upload-Offset conflict\n"
         case PayloadTooLarge() | EntityTooLarge():
             status, text = error.status, "Maximum size exceeded\n"
-        case UploadBusy() | Conflict() | UnsupportedFileType():
+        case UploadBusy() | Conflict():
             status, text = error.status, error.detail
         case _:
             known = storage_error(error)
