@@ -43,7 +43,7 @@ async def test_an_agent_learns_why_they_cannot_delete_a_ticket(desk: Desk) -> No
     assert own.rule.endswith("""role = 'lead').has("organisation_id")""")
     assert own.reason == (
         f"organisation_id is {desk.acme.id}; the caller has 1 row of desk_memberships with it, "
-        "before any filter"
+        "none within the filter"
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, MetaData, and_, case, func, literal, select
+from sqlalchemy import ColumnElement, MetaData, Table, and_, case, func, literal, select
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -198,14 +198,20 @@ class _Explainer:
         value = await self._session.scalar(select(column).where(row))
         if self._caller.user_id is None:
             return f"{column.name} is {value}; the caller is not signed in"
-        counted = select(func.count()).select_from(query.table)
-        own = await self._session.scalar(
-            counted.where(query.user == self._caller.user_id, query.column == value)
+        own = (query.user == self._caller.user_id, query.column == value)
+        rows = await self._count(query.table, *own)
+        reason = (
+            f"{column.name} is {value}; the caller has {rows or 'no'} "
+            f"{'row' if rows == 1 else 'rows'} of {query.table.name} with it"
         )
-        return (
-            f"{column.name} is {value}; the caller has {own or 'no'} "
-            f"{'row' if own == 1 else 'rows'} of {query.table.name} with it, before any filter"
-        )
+        if not (rows and query.where):
+            return reason
+        filtered = await self._count(query.table, *own, *query.where)
+        return f"{reason}, {filtered or 'none'} within the filter"
+
+    async def _count(self, table: Table, *where: ColumnElement[bool]) -> int:
+        counted = select(func.count()).select_from(table).where(*where)
+        return await self._session.scalar(counted) or 0
 
     async def exists(self, model: type[Any], row: ColumnElement[bool]) -> bool:
         """Return whether there is a row, softly deleted or not."""
