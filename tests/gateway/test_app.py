@@ -104,6 +104,15 @@ async def test_where_there_is_no_service_it_says_what_kong_says(
     assert response.json() == {"message": "no Route matched with those values"}
 
 
+async def test_a_call_of_a_function_gets_what_one_that_is_not_deployed_responds(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await client.post("/functions/v1/hello", json={})
+    assert (response.status_code, response.headers["sb-error-code"]) == (404, "NOT_FOUND")
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert response.json() == {"code": "NOT_FOUND", "message": "Requested function was not found"}
+
+
 async def test_it_says_that_it_is_there(client: httpx.AsyncClient) -> None:
     assert (await client.get("/health")).json() == {"status": "ok"}
 

@@ -46,6 +46,10 @@ INVALID_KEY = {
 }
 """As Kong and its configuration by Supabase respond."""
 
+FUNCTIONS = "/functions/v1/"
+NO_FUNCTION = {"code": "NOT_FOUND", "message": "Requested function was not found"}
+"""As the platform responds for an edge function that is not deployed; there are none here."""
+
 KEY_PREFIXES = (b"sb_", b"eyJ")
 """Of API keys: opaque ones, and JSON Web Tokens. A filter by a column begins with an operator."""
 
@@ -158,6 +162,9 @@ class Gateway:
         if prefix is None:
             if path == "/health":
                 await exchange.respond(200, {"status": "ok"})
+            elif path.startswith(FUNCTIONS):
+                code = (b"sb-error-code", NO_FUNCTION["code"].encode())
+                await exchange.respond(404, NO_FUNCTION, [*OPEN, code])
             else:
                 await exchange.respond(404, {"message": NO_ROUTE})
             return

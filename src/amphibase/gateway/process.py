@@ -124,6 +124,7 @@ async def _prepare(
     """
     from amphibase.gateway import buckets, migrations
     from amphibase.gateway.build import exposed_schemas, settings_without_effect
+    from amphibase.gateway.edge_functions import edge_functions
     from amphibase.gateway.grants import tables_without_grants
     from amphibase.gateway.project import prepare
 
@@ -138,6 +139,11 @@ async def _prepare(
         logger.warning("%s: has no effect here: %s", CONFIG, ", ".join(config.unknown))
     if config.unset:
         logger.warning("%s: not set in the environment: %s", CONFIG, ", ".join(config.unset))
+    if names := edge_functions(SUPABASE):
+        logger.warning(
+            "The local Supabase runs no edge functions; requests to these get 404: %s",
+            ", ".join(names),
+        )
     for name in await migrations.apply(owner_url, SUPABASE, config):
         logger.info("Applied %s", name)
     if closed := await tables_without_grants(owner_url, exposed_schemas()):
