@@ -69,6 +69,10 @@ DDL = """
     CREATE CAST (text AS label) WITH FUNCTION label_from_text(text) AS IMPLICIT;
     CREATE TABLE buoys (id int PRIMARY KEY, light signal, name label);
     INSERT INTO buoys VALUES (1, 7, '<Red>');
+    CREATE TABLE berths (pier int, number int, PRIMARY KEY (number, pier));
+    CREATE TABLE fleets (id int PRIMARY KEY);
+    CREATE TABLE ships (id int PRIMARY KEY, fleet int CONSTRAINT z_fleet REFERENCES fleets);
+    ALTER TABLE fleets ADD flagship int CONSTRAINT a_flagship REFERENCES ships;
     CREATE FUNCTION knots() RETURNS SETOF int ROWS 70 STABLE LANGUAGE plpgsql
         AS $$ BEGIN RETURN QUERY VALUES (1), (2), (3); END $$;
     CREATE VIEW speeds AS SELECT knots() AS number;
@@ -136,6 +140,8 @@ NO_HOME = {"id": None, "name": None}
         # Only implicit casts represent domains, and patterns are not their values.
         ("/buoys?select=light&name=eq.Red", [{"light": 7}]),
         ("/buoys?select=id&name=like.<R*&or=(name.ilike(any).{<r*,<b*})", [{"id": 1}]),
+        # What is no number is no limit.
+        ("/posts?select=id&limit=0_0", [{"id": 1}]),
         # An empty `select` is as if it were missing, but for relations.
         ("/harbours?select=&id=eq.1", [{"id": 1, "name": "Alte Liebe"}]),
         ("/boats?select=name,harbours!home()&id=eq.1", [{"name": "Argo"}]),
@@ -188,6 +194,11 @@ NOT_CALLABLE = "Could not find the function public.{} in the schema cache"
         ("POST /rpc/pick", {"a": "1"}, 300,
          {"code": "PGRST203", "message": "Could not choose the best candidate function between: "
           "public.pick(a => integer), public.pick(a => text)"}),
+        # Of several relationships, those to many come first.
+        ("GET /fleets?select=ships(id)", None, 300,
+         {"code": "PGRST201", "hint": "Try changing 'ships' to one of the following: "
+          "'ships!z_fleet', 'ships!a_flagship'. Find the desired relationship in the 'details' "
+          "key."}),
         # What leads from a table to itself over a junction leads both ways alike.
         ("GET /people?select=id,people!friends(id)", None, 400, {"code": "PGRST200"}),
         # A function outside the search path is not there.
@@ -224,6 +235,19 @@ async def test_an_estimate_is_of_more_rows_than_a_response_may_have(
     async with open_data_api(api.url, db_max_rows=most, db_schemas="public") as limited:
         response = await limited.request("GET /speeds", prefer="count=estimated")
     assert response.headers["content-range"] == content_range
+
+
+async def test_a_location_has_the_key_in_the_order_of_the_columns(api: DataApi) -> None:
+    response = await api.request(
+        "POST /berths", {"number": 2, "pier": 1}, prefer="return=headers-only"
+    )
+    assert response.headers["location"] == "/berths?pier=eq.1&number=eq.2"
+
+
+async def test_a_body_may_be_an_array_of_the_data_apis_own_media_type(api: DataApi) -> None:
+    headers = {"content-type": "application/vnd.pgrst.array+json"}
+    response = await api.request("POST /berths", '[{"number": 2, "pier": 1}]', headers=headers)
+    assert response.status_code == 201
 
 
 async def test_a_set_is_no_value_of_a_media_type(api: DataApi) -> None:

@@ -10,6 +10,8 @@ from amphibase.gateway.rest.errors.schema_cache import AmbiguousRelationship, No
 from amphibase.gateway.rest.schema.catalog import Catalog, ComputedRelationship, Name, Relationship
 from amphibase.gateway.rest.schema.suggestions import nearest
 
+_CARDINALITIES = ("one-to-many", "many-to-one", "one-to-one", "many-to-many")
+
 
 def find_relationship(
     catalog: Catalog, schema: str, origin: Name, target: str, hint: str | None
@@ -35,6 +37,7 @@ def find_relationship(
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
+        candidates.sort(key=_rank)
         raise AmbiguousRelationship(
             origin.name,
             target,
@@ -50,6 +53,15 @@ def find_relationship(
         f"the schema '{schema}', but no matches were found.",
         _hint(catalog, schema, origin, target),
     )
+
+
+def _rank(each: Relationship) -> tuple[object, ...]:
+    """The order in which PostgREST names several relationships."""
+    junction = each.junction
+    names: tuple[object, ...] = each.constraint, each.columns
+    if junction is not None:
+        names = str(junction.table), (junction.source_constraint, junction.target_constraint)
+    return each.target.name, _CARDINALITIES.index(each.cardinality), *names
 
 
 def _means(each: Relationship, target: str, hint: str | None, catalog: Catalog) -> bool:

@@ -104,7 +104,8 @@ def _returned(key: PlanKey, table: Table, root: ReadPlan) -> tuple[str, ...] | N
     if key.returning == "minimal":
         return ()
     if key.returning == "headers-only":
-        return table.primary_key if key.action == "insert" else ()
+        key_columns = (name for name in table.columns if name in table.primary_key)
+        return tuple(key_columns) if key.action == "insert" else ()
     names: list[str] = []
     for item in root.select:
         match item:

@@ -48,7 +48,7 @@ def read_payload(
         InvalidBody: it cannot be read.
     """
     name = media_type.name
-    if not name or name == JSON:
+    if not name or str(media_type) == JSON:
         if is_call and not body:
             body = b"{}"
         return _json(body, has_columns=has_columns)

@@ -33,6 +33,7 @@ MAX_CHARACTERS = 50_000
 _SIMPLE = re.compile(f"([^=]*)={SIMPLE_FILTER}")
 """What may be a filter up to its value, as it stands in a query string."""
 
+_NUMBER = re.compile(r" *-?[0-9]{1,4000} *")
 _LARGEST_INT = 2**63 - 1
 
 
@@ -174,10 +175,9 @@ class _QueryParser:
 
     def _bound(self, path: Path, bound: str, value: str) -> None:
         bounds = self._bounds.setdefault(path, _Bounds())
-        try:
-            number = min(int(value), _LARGEST_INT)
-        except ValueError:
+        if not _NUMBER.fullmatch(value):
             return  # as upstream: what is no number is no bound
+        number = min(int(value), _LARGEST_INT)
         if bound == "offset":
             bounds.offset = max(number, 0)
         elif number < 0:
