@@ -236,6 +236,19 @@ async def test_nothing_of_a_file_that_fails_stays_and_it_runs_once_it_is_mended(
     assert await apply(project.owner, folder) == ["1_t.sql"]
 
 
+async def test_a_dump_of_another_project_leaves_the_versions_of_the_tables(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    versions = "SELECT * FROM auth.amphibase_version, storage.amphibase_version"
+    before = read(project.owner, versions)
+    (folder / "seed.sql").write_text(
+        f"""INSERT INTO "auth"."amphibase_version" ("version_num") VALUES ('{before[0][0]}');
+        INSERT INTO "storage"."amphibase_version" ("version_num") VALUES ('0000');"""
+    )
+    assert await apply(project.owner, folder) == ["seed.sql"]
+    assert read(project.owner, versions) == before
+
+
 async def test_a_seed_may_be_compressed(project: ProjectDatabase, folder: Path) -> None:
     (folder / "config.toml").write_text('[db.seed]\nsql_paths = ["*.sql.gz"]')
     (folder / "a.sql.gz").write_bytes(gzip.compress(b"create table t (i int);"))

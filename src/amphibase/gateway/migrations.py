@@ -39,6 +39,12 @@ _ALONE = re.compile(
 )
 """Statements that Postgres runs outside a transaction alone."""
 
+_TABLE_VERSION = re.compile(
+    r'insert \s+ into \s+ "? (?: auth | storage ) "? \. "? amphibase_version \b',
+    re.VERBOSE | re.IGNORECASE,
+)
+"""In a dump of another local project: this one's tables have the version that they were made in."""
+
 _NOTES = """
 CREATE SCHEMA IF NOT EXISTS supabase_migrations;
 CREATE TABLE IF NOT EXISTS supabase_migrations.schema_migrations (
@@ -242,6 +248,8 @@ class _Runner:
 
     def _wanted(self, path: Path, statement: ScriptStatement) -> bool:
         """Return whether to run a statement: a missing extension is skipped or an error."""
+        if _TABLE_VERSION.match(statement.text):
+            return False
         name = extensions.named_in(statement.text)
         if name is None or name in self._available or name in extensions.PROVIDED:
             return name is None or name in self._available
