@@ -68,7 +68,7 @@ from bench.access_forms import (
 from bench.access_timing import Duration, Form, Turns
 
 MODES = ("predicate", "policies")
-ROUNDS = 5
+ROUNDS = 6
 """How often each form has its turn with a caller."""
 SHORT_MS = 1.0
 LEAST_CALLERS, ENOUGH_SECONDS = 3, 1.0

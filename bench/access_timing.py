@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,11 @@ from psycopg import sql
 WARM = 7
 """How often a connection runs a query before it is timed, by which Postgres has planned it once and
 for all."""
-MOST_RUNS, ENOUGH_MS = 20, 2.0
-"""How often a query runs in a turn, and the time after which that is enough."""
+WARM_AGAIN = 3
+"""The same for another caller."""
+RUNS = ((0.2, 100), (1.0, 20), (5.0, 5), (math.inf, 1))
+"""How often a query runs in a turn that takes less than so many milliseconds. Queries of about the
+same time run equally often, since a turn has a price of its own."""
 SLOW_MS = 50.0
 """What takes longer runs once."""
 TIMEOUT_MS = 1_000
@@ -111,15 +115,17 @@ class Turns:
 
     def prepare(self) -> None:
         """Run the query until what it reads is in memory, and Postgres has planned it."""
-        for _ in range(1 if self.query in self.form.warm else WARM):
+        least = math.inf
+        for _ in range(WARM_AGAIN if self.query in self.form.warm else WARM):
             duration = self._run(1)
             if duration is None:
                 return
             if duration.computed > SLOW_MS:
                 self.durations.append(duration)
                 return
-            self._runs = max(1, min(MOST_RUNS, round(ENOUGH_MS / duration.computed)))
+            least = min(least, duration.computed)
         self.form.warm.add(self.query)
+        self._runs = next(runs for limit, runs in RUNS if least < limit)
 
     def take(self, number: int) -> None:
         """Run the query in its turn, by the number of the round, unless it is slow."""
