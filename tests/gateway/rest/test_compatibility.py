@@ -79,6 +79,7 @@ DDL = """
     CREATE DOMAIN "text/html" AS text;
     CREATE FUNCTION pages() RETURNS SETOF "text/html" STABLE LANGUAGE sql AS $$ SELECT '<p>' $$;
 
+    CREATE TABLE internal.wharfs (id int PRIMARY KEY, harbour int REFERENCES harbours);
     CREATE TABLE people (id int PRIMARY KEY, name text, boss int REFERENCES people);
     CREATE TABLE friends (
         one int REFERENCES people, other int REFERENCES people, PRIMARY KEY (one, other)
@@ -194,6 +195,10 @@ NOT_CALLABLE = "Could not find the function public.{} in the schema cache"
         ("POST /rpc/pick", {"a": "1"}, 300,
          {"code": "PGRST203", "message": "Could not choose the best candidate function between: "
           "public.pick(a => integer), public.pick(a => text)"}),
+        # A hint names relations of the schema alone, if they are a little alike.
+        ("GET /harbours?select=wharf(id)", None, 400, {"code": "PGRST200", "hint": None}),
+        ("GET /harbours?select=boot(id)", None, 400,
+         {"code": "PGRST200", "hint": "Perhaps you meant 'boats' instead of 'boot'."}),
         # Of several relationships, those to many come first.
         ("GET /fleets?select=ships(id)", None, 300,
          {"code": "PGRST201", "hint": "Try changing 'ships' to one of the following: "

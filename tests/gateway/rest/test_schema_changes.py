@@ -232,7 +232,12 @@ HINTED = """
         ("/secret_salarie", "Perhaps you meant the table 'public.secret_salaries'"),
         ("/rpc/salaries", None),
         ("/rpc/raise_salary", "Perhaps you meant to call the function public.raise_salaries"),
-        ("/people?select=salary(*)", None),
+        ("/people?select=sal(*)", None),
+        # Of what a known relation is related to, less likeness is enough.
+        (
+            "/people?select=salary(*)",
+            "Perhaps you meant 'secret_salaries' instead of 'salary'.",
+        ),
         (
             "/people?select=secret_salary(*)",
             "Perhaps you meant 'secret_salaries' instead of 'secret_salary'.",

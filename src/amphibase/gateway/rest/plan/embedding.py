@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from amphibase.gateway.rest.errors.schema_cache import AmbiguousRelationship, NoRelationship
 from amphibase.gateway.rest.schema.catalog import Catalog, ComputedRelationship, Name, Relationship
-from amphibase.gateway.rest.schema.suggestions import nearest
+from amphibase.gateway.rest.schema.suggestions import RELATED_LIKENESS, nearest
 
 _CARDINALITIES = ("one-to-many", "many-to-one", "one-to-one", "many-to-many")
 
@@ -122,12 +122,25 @@ def _choices(candidates: Sequence[Relationship]) -> Iterator[str]:
 
 
 def _hint(catalog: Catalog, schema: str, origin: Name, target: str) -> str | None:
-    if origin in catalog.relationships:
-        known = {each.target.name for each in catalog.relationships[origin]}
-        meant = None if target in known else nearest(target, known)
-        instead = target
-    else:
-        known = {name.name for name in catalog.relationships if name.schema == schema}
-        meant = None if origin.name in known else nearest(origin.name, known)
-        instead = origin.name
+    instead, known = target, _related(catalog, schema, origin)
+    if not known:
+        instead, known = (
+            origin.name,
+            {
+                name.name
+                for name in {*catalog.relationships, *catalog.computed_relationships}
+                if name.schema in catalog.schemas and _related(catalog, schema, name)
+            },
+        )
+    if instead in known:
+        return None
+    meant = nearest(instead, known, min_likeness=RELATED_LIKENESS)
     return f"Perhaps you meant '{meant}' instead of '{instead}'." if meant else None
+
+
+def _related(catalog: Catalog, schema: str, origin: Name) -> set[str]:
+    """The names of the relations in the schema that an origin is related to."""
+    computed = catalog.computed_relationships.get(origin, ())
+    names = {each.target.name for each in computed if each.function.schema == schema}
+    relationships = catalog.relationships.get(origin, ())
+    return names | {each.target.name for each in relationships if each.target.schema == schema}

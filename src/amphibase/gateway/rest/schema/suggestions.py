@@ -15,6 +15,9 @@ The same as of PostgREST 14.6 for tables and functions."""
 PARAMETERS_LIKENESS = 0.33
 """The same for the parameters of a function whose name the request knows."""
 
+RELATED_LIKENESS = 0.33
+"""The same for a relation, of those that a relation which the request knows is related to."""
+
 _MOST_COMPARED = 5000
 _MOST_CLOSE = 50
 _GRAM_SIZES = (3, 2)
