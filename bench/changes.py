@@ -35,6 +35,7 @@ from bench.servers import (
 APPLICATION = "bench.changes_app:app"
 BARE_LOOP = "bare uvicorn"
 WANTED = "wanted"
+ITS_INSERT = "its INSERT, p99"
 
 STREAMS = 100
 RATE = 20.0
@@ -137,3 +138,4 @@ class _Figures:
         """Add what rows of another process took."""
         self._others.add(self._name, figures["p99"])
         self._others.add(WANTED, OTHERS_MILLISECONDS)
+        self._others.add(ITS_INSERT, figures["trip_p99"])

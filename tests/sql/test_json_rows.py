@@ -191,3 +191,13 @@ async def test_a_type_that_is_not_proven_is_not_built_by_the_database(
         on_postgres.repository(Document, SERVICE).json_rows(RowSerializer(Document).names)
         is not None
     )
+
+
+def test_the_rows_of_a_batch_are_written_once_for_all_streams() -> None:
+    serializer = RowSerializer(Plain)
+    nothing = dict.fromkeys(serializer.names)
+    batch = [Plain(**nothing | {"id": uuid.uuid4(), "text": f"{n}"}) for n in range(2)]
+    written = [serializer.shared_row(row) for row in batch]
+    assert [*map(serializer.row, batch)] == written
+    for row, once in zip(batch, written, strict=True):
+        assert serializer.shared_row(row) is once

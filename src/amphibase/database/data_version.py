@@ -1,10 +1,11 @@
 """Whether a SQLite database may have changed, for a few microseconds."""
 
 import sqlite3
-from typing import Any
 
 from sqlalchemy import Dialect
 from sqlalchemy.engine import URL
+
+from amphibase.database.sqlite_reader import connect
 
 
 class DataVersion:
@@ -27,7 +28,7 @@ class DataVersion:
         """Return the version, which another commit changes; None where it cannot be read now."""
         try:
             if self._connection is None:
-                self._connection = self._connect()
+                self._connection = connect(self._dialect, self._url, timeout=0)
             version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error:  # such as locked; reading the database itself says why
             return None
@@ -38,9 +39,3 @@ class DataVersion:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _connect(self) -> sqlite3.Connection:
-        (path,), options = self._dialect.create_connect_args(self._url)
-        own: dict[str, Any] = {"timeout": 0, "isolation_level": None, "check_same_thread": False}
-        connection: sqlite3.Connection = sqlite3.connect(path, **{**options, **own})
-        return connection

@@ -24,6 +24,7 @@ from amphibase.private_names.aiosqlite import create_collation
 if TYPE_CHECKING:
     from amphibase.database.data_version import DataVersion
     from amphibase.database.pool import PipelinePool
+    from amphibase.database.sqlite_reader import SqliteReader
 
 BUSY_TIMEOUT_MS = 10_000
 POOL_TIMEOUT_SECONDS = 10
@@ -67,6 +68,7 @@ class Database:
         on_write: called after each transaction for writing that this process has committed.
         pipeline: for reads of one round trip; None where no connection is set aside for them.
         data_version: says whether the database may have changed; None but on SQLite.
+        sqlite_reader: for what is read again and again; None but on SQLite.
 
     Raises:
         ValueError: the URL is not of a supported database.
@@ -81,9 +83,10 @@ class Database:
         self.dialect: str = self.url.get_backend_name()
         self.pipeline: PipelinePool | None = None
         self.data_version: DataVersion | None = None
+        self.sqlite_reader: SqliteReader | None = None
         if self.dialect == "sqlite":
             self.readers, self.engine = _sqlite_engines(self.url, options)
-            self.data_version = _data_version(self.engine)
+            self.data_version, self.sqlite_reader = _sqlite_connections(self.engine)
         else:
             self.pipeline = _pipeline_pool(self.url, options)
             self.readers = self.engine = _postgres_engine(self.url, options)
@@ -147,8 +150,9 @@ class Database:
         """Close every connection; one that is in use, as soon as it is given back."""
         if self.pipeline is not None:
             await self.pipeline.close()
-        if self.data_version is not None:
-            self.data_version.close()
+        for connection in (self.data_version, self.sqlite_reader):
+            if connection is not None:
+                connection.close()
         for engine in (self.engine, self.readers):
             # Given back after this, it would stay open in the pool that was disposed of.
             event.listen(engine.sync_engine, "checkin", _close_entry)
@@ -164,10 +168,11 @@ def _close_entry(_: object, entry: ConnectionPoolEntry) -> None:
     entry.close()
 
 
-def _data_version(engine: AsyncEngine) -> "DataVersion":
+def _sqlite_connections(engine: AsyncEngine) -> "tuple[DataVersion, SqliteReader]":
     from amphibase.database.data_version import DataVersion  # brings SQLite's driver
+    from amphibase.database.sqlite_reader import SqliteReader
 
-    return DataVersion(engine.dialect, engine.url)
+    return DataVersion(engine.dialect, engine.url), SqliteReader(engine.dialect, engine.url)
 
 
 def _pipeline_pool(url: URL, options: PoolOptions) -> "PipelinePool | None":

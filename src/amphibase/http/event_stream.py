@@ -221,12 +221,13 @@ async def delivered(
     Args:
         parts: returns what is written of a batch, one after the other. An empty one is a heartbeat.
     """
+    loop = asyncio.get_running_loop()
     try:
         async for batch in batches(stream, feed.caller, feed.backend):
-            async with asyncio.timeout(BATCH_SECONDS):
-                for part in parts(batch):
-                    async with asyncio.timeout(SEND_SECONDS):
-                        await write(part)
+            end = loop.time() + BATCH_SECONDS
+            for part in parts(batch):
+                async with asyncio.timeout_at(min(loop.time() + SEND_SECONDS, end)):
+                    await write(part)
     except (AmphibaseError, OSError) as error:
         if isinstance(error, TimeoutError):
             logger.info("A stream was closed whose client takes nothing or too little")

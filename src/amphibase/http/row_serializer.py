@@ -1,6 +1,7 @@
 """Writes the rows of a model as JSON: the one place where rows become bytes."""
 
 import math
+from collections import OrderedDict
 from typing import Any
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
@@ -16,6 +17,9 @@ from amphibase.models import Versioned
 from amphibase.records.fields import Field, fields_of
 
 JSON = "application/json"
+
+MAX_RECENT, MAX_RECENT_BYTES = 500, 1024 * 1024
+"""How many rows that streams share are kept as JSON, and how large they are together."""
 
 
 class RowSerializer:
@@ -41,7 +45,8 @@ class RowSerializer:
         page: Any = TypedDict("page", {"items": list[row], "next_cursor": str | None})
         self._row: TypeAdapter[Any] = TypeAdapter(row)
         self._page: TypeAdapter[Any] = TypeAdapter(page)
-        self._last: tuple[Any, bytes] | None = None
+        self._recent: OrderedDict[int, tuple[Any, bytes]] = OrderedDict()
+        self._recent_bytes = 0
 
     def row(self, row: Any) -> bytes:
         """Return one row as JSON, if it is not that already."""
@@ -50,10 +55,19 @@ class RowSerializer:
         return self._row.dump_json(self._values(row), warnings=False)
 
     def shared_row(self, row: Any) -> bytes:
-        """Return one row as JSON, at once if it was the last: many streams send the same."""
-        if self._last is None or self._last[0] is not row:
-            self._last = row, self.row(row)
-        return self._last[1]
+        """Return one row as JSON, at once if it was one of the last: many streams send the same."""
+        recent = self._recent.get(id(row))  # which no other object has while this one is kept
+        if recent is not None:
+            return recent[1]
+        written = self.row(row)
+        self._recent[id(row)] = row, written
+        self._recent_bytes += len(written)
+        while len(self._recent) > 1 and (
+            len(self._recent) > MAX_RECENT or self._recent_bytes > MAX_RECENT_BYTES
+        ):
+            _, (_, oldest) = self._recent.popitem(last=False)
+            self._recent_bytes -= len(oldest)
+        return written
 
     def page(self, page: Page[Any]) -> bytes:
         """Return a part of a list as JSON."""

@@ -1,11 +1,12 @@
 """Reads the log of changes on SQLite and on Postgres, and trims it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from amphibase.database.engine import Database
@@ -15,6 +16,11 @@ from amphibase.errors import Forbidden, InvalidValue
 from amphibase.records.change_log import MAX_ENTRIES, TRIM_ENTRIES, Entry, LogRead, Position
 from amphibase.records.snapshot_log import ENTRIES_AT_A_TIME, SnapshotLog
 from amphibase.schema.change_log import TABLE
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+Result = TypeVar("Result")
 
 POLL_SECONDS = 0.02
 MAX_READ_BYTES = 8 * 1024 * 1024
@@ -39,8 +45,7 @@ class SqliteLog:
         self._finished: tuple[int | None, Position] | None = None
 
     async def position(self) -> Position:
-        async with self._database.read() as connection:
-            end = (await connection.execute(_SQLITE_END, {"after": None})).one()
+        end = await self._call(partial(_read_end, after=None))
         return end.last, end.last_at
 
     async def read(self, after: Position, until: Position | None = None) -> LogRead:
@@ -58,17 +63,15 @@ class SqliteLog:
         return None if version is None else version.read()
 
     async def _read(self, after: Position, until: Position | None) -> LogRead:
-        async with self._database.read() as connection:
-            number = after[0] if len(after) == 2 and isinstance(after[0], int) else None
-            end = (await connection.execute(_SQLITE_END, {"after": number})).one()
-            last: Position = end.last, end.last_at
-            if number is None or not _is_in_reach(number, after[1], end):
-                return LogRead((), last, last, lost=True)
-            last = until or last
-            limits = {"after": number, "until": last[0], "max_bytes": self._max_bytes}
-            rows = (await connection.execute(_SQLITE_ENTRIES, limits)).all()
-        position = (rows[-1].id, rows[-1].changed_at) if rows else last
-        return LogRead(_entries(rows), position, last)
+        return await self._call(
+            partial(_read_entries, after=after, until=until, max_bytes=self._max_bytes)
+        )
+
+    async def _call(self, function: "Callable[[Connection], Result]") -> Result:
+        reader = self._database.sqlite_reader
+        assert reader is not None
+        with translated_errors():
+            return await reader.read(function)
 
     async def identity(self) -> str:
         return ""
@@ -82,7 +85,44 @@ class SqliteLog:
             return (await connection.execute(_SQLITE_TRIM, limits)).rowcount
 
 
-def _is_in_reach(number: int, written_at: Any, end: Row[Any]) -> bool:
+class _LogEnd(NamedTuple):
+    """The end of the log of a SQLite database.
+
+    Attributes:
+        last: the id of the last entry, which may have been trimmed.
+        first: of the first that is there; None where there is none.
+        last_at, after_at: when the last was written, and that after which is read.
+    """
+
+    last: int
+    first: int | None
+    last_at: Any
+    after_at: Any
+
+
+def _read_end(connection: "Connection", after: int | None) -> _LogEnd:
+    return _LogEnd(*connection.execute(_SQLITE_END, {"after": after}).fetchone())
+
+
+def _read_entries(
+    connection: "Connection", after: Position, until: Position | None, max_bytes: int
+) -> LogRead:
+    number = after[0] if len(after) == 2 and isinstance(after[0], int) else None
+    end = _read_end(connection, number)
+    last: Position = end.last, end.last_at
+    if number is None or not _is_in_reach(number, after[1], end):
+        return LogRead((), last, last, lost=True)
+    last = until or last
+    limits = {"after": number, "until": last[0], "max_bytes": max_bytes}
+    rows = connection.execute(_SQLITE_ENTRIES, limits).fetchall()
+    entries = [
+        Entry(table, operation, tuple(json.loads(key or "[]")), old)
+        for _, _, table, operation, key, old in rows
+    ]
+    return LogRead(entries, rows[-1][:2] if rows else last, last)
+
+
+def _is_in_reach(number: int, written_at: Any, end: _LogEnd) -> bool:
     if number > end.last or end.after_at not in (None, written_at):
         return False  # of another database
     reach: int = end.last if end.first is None else end.first - 1
@@ -142,21 +182,14 @@ def log_of(database: Database, max_bytes: int = MAX_READ_BYTES) -> SqliteLog | P
     return log(database, max_bytes)
 
 
-def _entries(rows: Sequence[Row[Any]]) -> list[Entry]:
-    return [
-        Entry(row.table_name, row.operation, tuple(json.loads(row.key or "[]")), row.old)
-        for row in rows
-    ]
-
-
-_SQLITE_END = text(
+_SQLITE_END = (
     "SELECT last, "  # noqa: S608 - a constant
     f"(SELECT min(id) FROM {TABLE}) AS first, "
     f"(SELECT changed_at FROM {TABLE} WHERE id = last) AS last_at, "
     f"(SELECT changed_at FROM {TABLE} WHERE id = :after) AS after_at FROM ("
     f"SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = '{TABLE}'), 0) AS last)"
 )
-_SQLITE_ENTRIES = text(
+_SQLITE_ENTRIES = (
     "WITH next AS ("  # noqa: S608 - constants
     f"SELECT id, length(CAST(old AS BLOB)) AS bytes FROM {TABLE} "
     f"WHERE id > :after AND id <= :until ORDER BY id LIMIT {ENTRIES_AT_A_TIME}"
