@@ -5,10 +5,12 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import certifi
+import httpx
 import psycopg
 import pytest
 from argon2 import PasswordHasher
@@ -44,6 +46,10 @@ from amphibase.testing.supabase import LocalSupabase
 
 if TYPE_CHECKING:  # few test processes open a browser
     from playwright.async_api import Browser, Page
+
+
+CLIENT_SECONDS = 30
+"""How long a client of a test waits where it says nothing else."""
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -86,6 +92,16 @@ def _one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     path.write_text(first + end)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(path))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_clients() -> Iterator[None]:
+    """On a busy machine, hashing a password may take the five seconds that httpx waits."""
+    default = signature(httpx.get).parameters["timeout"].default
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "read", "write", "pool"):
+            patch.setattr(default, name, CLIENT_SECONDS)
         yield
 
 

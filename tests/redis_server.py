@@ -18,27 +18,30 @@ START_SECONDS = 20
 @contextmanager
 def redis_server() -> Iterator[str]:
     """Start a server that stores nothing on disk, and stop it after the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    options = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with subprocess.Popen([BINARY, *options], stdout=subprocess.DEVNULL) as process:
-        url = f"redis://127.0.0.1:{port}/0"
-        try:
-            _wait_for(url)
-            yield url
-        finally:
-            process.terminate()
+    while True:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        options = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        with subprocess.Popen([BINARY, *options], stdout=subprocess.DEVNULL) as process:
+            url = f"redis://127.0.0.1:{port}/0"
+            try:
+                if _has_started(process, url):
+                    yield url
+                    return
+            finally:
+                process.terminate()
 
 
-def _wait_for(url: str) -> None:
+def _has_started(process: subprocess.Popen[bytes], url: str) -> bool:
+    """Wait until the server responds; return False where another took its port before."""
     deadline = time.monotonic() + START_SECONDS
     with Redis.from_url(url) as client:
-        while True:
+        while process.poll() is None:
             try:
-                client.ping()
-                return
+                return bool(client.info("server")["process_id"] == process.pid)
             except ConnectionError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
+    return False

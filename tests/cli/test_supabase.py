@@ -139,7 +139,7 @@ def test_emails_are_read_as_from_the_inbox_of_the_supabase_cli(values: dict[str,
     ).raise_for_status()
     assert values["INBUCKET_URL"] == values["MAILPIT_URL"]
     search = f"{values['MAILPIT_URL']}/api/v1/search?query=to:ann@example.com"
-    for _ in range(50):  # it is sent after the response
+    for _ in range(300):  # it is sent after the response
         messages = httpx.get(search).json()["messages"]
         if messages:
             break

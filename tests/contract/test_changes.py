@@ -186,12 +186,18 @@ class TestAStream:
 
 
 async def follow(
-    records: Records, caller: Caller, rows: dict[Any, Any], applied: asyncio.Event, *where: Any
+    records: Records,
+    caller: Caller,
+    rows: dict[Any, Any],
+    opened: asyncio.Event,
+    applied: asyncio.Event,
+    *where: Any,
 ) -> None:
     """Apply the events of a stream to the rows, and open it again after every batch."""
     cursor: str | None = None
     while True:
         async with records.backend.changes(Task, caller, *where, after=cursor) as changes:
+            opened.set()
             cursor = began = changes.cursor
             while cursor == began:  # to the end of a batch
                 match await anext(changes):
@@ -233,19 +239,20 @@ async def test_who_applies_the_events_has_the_list(records: Records) -> None:
         (ANN, (), {}),
         (BOB, (Task.stars > 2,), {}),
     ]
+    opened = [asyncio.Event() for _ in followers]
     tasks = [
-        asyncio.create_task(follow(records, caller, rows, applied, *where))
-        for caller, where, rows in followers
+        asyncio.create_task(follow(records, caller, rows, event, applied, *where))
+        for event, (caller, where, rows) in zip(opened, followers, strict=True)
     ]
     try:
-        async with records.backend.changes(Task, SERVICE):
-            await asyncio.sleep(0.2)  # the followers have begun
+        async with asyncio.timeout(SECONDS):
+            await asyncio.gather(*(event.wait() for event in opened))
         await asyncio.gather(*(write(records, seed) for seed in range(3)))
         for caller, where, rows in followers:
             wanted = {row.id: row.title for row in await records.of(Task, caller).list(*where)}
             assert wanted
             with suppress(TimeoutError):
-                async with asyncio.timeout(SECONDS / 4):
+                async with asyncio.timeout(SECONDS):
                     while rows != wanted:
                         applied.clear()
                         await applied.wait()

@@ -213,7 +213,7 @@ async def test_copy_is_rejected_and_the_next_run_succeeds(
     server.execute("create table copied (a int)")
     for sql in ("copy (select 1) to stdout", "copy copied from stdin"):
         with pytest.raises(psycopg.Error):
-            await asyncio.wait_for(pool.run(call(sql)), 5)
+            await asyncio.wait_for(pool.run(call(sql)), 20)
         assert await pool.run(call("select 1")) == [[(1,)]]
 
 

@@ -25,12 +25,11 @@ async def test_a_cancelled_run_stops_on_the_server_and_gives_its_connection_back
     [[pid]] = await pool.run(PID)
     task = asyncio.create_task(pool.run(call("select 'stale'"), Call(SLEEP, [60])))
     await server.until(lambda: server.backends("active") == 1)
-    started = time.monotonic()
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert time.monotonic() - started < 0.1
-    await server.until(lambda: server.backends("active") == 0, limit=3)
+    for _ in range(2):  # turns of the loop, in which no response comes
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    await server.until(lambda: server.backends("active") == 0)
     assert await pool.run(PID) == [[pid]]
 
 
@@ -58,7 +57,7 @@ async def test_runs_cancelled_at_any_moment_cost_no_connection_and_mix_no_respon
 async def test_a_run_cancelled_while_it_connects_leaves_room_for_the_next(
     make_pool: MakePool,
 ) -> None:
-    pool = make_pool(size=1, acquire_timeout=5)
+    pool = make_pool(size=1, acquire_timeout=20)
     for turns in range(8):
         task = asyncio.create_task(pool.run(PID))
         for _ in range(turns):
@@ -78,7 +77,7 @@ async def test_a_cancel_request_that_gets_lost_is_repeated(
     await server.until(lambda: server.backends("active") == 1)
     proxy.cut_at_next_send = True  # the cancel request is what is sent next
     task.cancel()
-    await server.until(lambda: server.backends("active") == 0, limit=3)
+    await server.until(lambda: server.backends("active") == 0)
     assert await pool.run(PID) == [[pid]]
 
 
@@ -87,7 +86,7 @@ async def test_a_connection_that_cannot_be_cancelled_is_replaced(
 ) -> None:
     pool = make_pool(proxied, size=1)
     [[pid]] = await pool.run(PID)
-    task = asyncio.create_task(pool.run(Call(SLEEP, [1])))
+    task = asyncio.create_task(pool.run(Call(SLEEP, [60])))
     await server.until(lambda: server.backends("active") == 1)
     proxy.refuse()
     task.cancel()
@@ -117,13 +116,12 @@ async def test_the_pool_grows_as_needed_and_never_beyond_its_size(
 
 async def test_a_run_that_finds_no_free_connection_in_time_raises(make_pool: MakePool) -> None:
     pool = make_pool(size=1, acquire_timeout=0.2)
-    busy = asyncio.create_task(pool.run(Call(SLEEP, [0.6])))
-    await asyncio.sleep(0.05)
-    started = time.monotonic()
-    with pytest.raises(psycopg.OperationalError, match="no connection free"):
-        await pool.run(PID)
-    assert 0.15 < time.monotonic() - started < 0.5
-    await busy
+    async with pool.transaction() as run:
+        await run(PID)
+        started = time.monotonic()
+        with pytest.raises(psycopg.OperationalError, match="no connection free"):
+            await pool.run(PID)
+        assert time.monotonic() - started >= 0.19
     assert await pool.run(call("select 1")) == [[(1,)]]
 
 
@@ -139,7 +137,8 @@ async def test_each_run_that_waits_too_long_raises_in_its_own_time(make_pool: Ma
     holding = asyncio.create_task(hold())
     await asyncio.sleep(0)
     first = asyncio.create_task(pool.run(PID))
-    await asyncio.wait([first], timeout=0.1)
+    await asyncio.sleep(0)
+    pool._acquire_timeout = 1.2
     second = asyncio.create_task(pool.run(PID))
     done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
     assert done == {first}
@@ -162,24 +161,19 @@ async def test_waiting_runs_are_served_in_their_order(make_pool: MakePool) -> No
 
 
 async def test_a_waiting_run_that_is_cancelled_loses_no_connection(make_pool: MakePool) -> None:
-    pool = make_pool(size=1, acquire_timeout=2)
-
-    async def hold(then_cancel: bool) -> None:
-        await pool.run(Call(SLEEP, [0.1]))
+    pool = make_pool(size=1, acquire_timeout=20)
+    for then_cancel in (True, False):
+        async with pool.transaction() as run:
+            await run(PID)
+            waiter = asyncio.create_task(pool.run(PID))
+            behind = asyncio.create_task(pool.run(call("select 'behind'")))
+            await asyncio.sleep(0)
+            if not then_cancel:
+                waiter.cancel()
         if then_cancel:
             waiter.cancel()  # the connection is already promised to it
-
-    for then_cancel in (True, False):
-        holder = asyncio.create_task(hold(then_cancel))
-        await asyncio.sleep(0.02)
-        waiter = asyncio.create_task(pool.run(PID))
-        behind = asyncio.create_task(pool.run(call("select 'behind'")))
-        await asyncio.sleep(0.02)
-        if not then_cancel:
-            waiter.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiter
-        await holder
         assert await behind == [[("behind",)]]
         assert await pool.run(call("select 1")) == [[(1,)]]
 
@@ -187,7 +181,7 @@ async def test_a_waiting_run_that_is_cancelled_loses_no_connection(make_pool: Ma
 async def test_a_waiter_takes_the_place_of_a_connection_that_broke(
     make_pool: MakePool, server: Server
 ) -> None:
-    pool = make_pool(size=1, acquire_timeout=5)
+    pool = make_pool(size=1, acquire_timeout=20)
     running = asyncio.create_task(pool.run(Call(SLEEP, [30])))
     await server.until(lambda: server.backends("active") == 1)
     waiting = asyncio.create_task(pool.run(call("select 1")))

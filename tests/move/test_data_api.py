@@ -198,11 +198,14 @@ async def test_each_row_arrives_once_whatever_happens_to_a_request(
 
 
 async def test_a_checkpoint_waits_for_the_chunks_before_it(numbers: Numbers) -> None:
-    numbers.proxy.faults = [0.5]
+    numbers.proxy.faults = [response := asyncio.Event()]
+    requests = numbers.proxy.requests
     first = asyncio.create_task(numbers.api.insert(numbers.selection, numbers.chunk(1, 5)))
-    await asyncio.sleep(0.1)
+    while numbers.proxy.requests == requests:  # noqa: ASYNC110 - nothing else says so
+        await asyncio.sleep(0.01)
     await numbers.api.insert(numbers.selection, numbers.chunk(6, 10))
     assert await numbers.api.checkpoint(numbers.table) is None
+    response.set()
     await first
     assert await numbers.api.checkpoint(numbers.table) == ("10",)
 

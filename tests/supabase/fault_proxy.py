@@ -24,13 +24,14 @@ class FaultProxy:
     Attributes:
         url: where it listens.
         faults: what happens to the next requests: `drop` loses the request, `lose` the response,
-            `cut` half of the body; bytes are sent instead; a number delays by so many seconds.
+            `cut` half of the body; bytes are sent instead; a number delays by
+            so many seconds, an event until it is set.
         forwarded: how many requests the project got.
     """
 
     target: str
     url: str = ""
-    faults: list[str | bytes | float] = field(default_factory=list)
+    faults: list[str | bytes | float | asyncio.Event] = field(default_factory=list)
     requests: int = 0
     forwarded: int = 0
 
@@ -44,6 +45,8 @@ class FaultProxy:
             elif fault != "drop":
                 if isinstance(fault, float):
                     await asyncio.sleep(fault)
+                elif isinstance(fault, asyncio.Event):
+                    await fault.wait()
                 response = await self._forward(request)
                 head, _, body = response.partition(b"\r\n\r\n")
                 if fault == "cut":

@@ -29,12 +29,14 @@ class Http2Proxy:
         url: where it listens.
         connections: how many were opened so far.
         delay: seconds before a response is sent; `leave` drops the connections with GOAWAY.
+        delayed: set when a response waits.
     """
 
     def __init__(self, target: str) -> None:
         self.url = ""
         self.connections = 0
         self.delay = 0.0
+        self.delayed = asyncio.Event()
         self._open: set[Http2Connection] = set()
         self._http = httpx.AsyncClient(base_url=target)
 
@@ -56,6 +58,7 @@ class Http2Proxy:
         response = await self._http.request(
             pseudo[":method"], pseudo[":path"], headers=headers, content=bytes(exchange.body)
         )
+        self.delayed.set()
         await asyncio.sleep(self.delay)
         return response
 

@@ -50,7 +50,7 @@ async def proxy(supabase: LocalSupabase) -> AsyncIterator[FaultProxy]:
 @pytest.fixture
 async def client(supabase: LocalSupabase, proxy: FaultProxy) -> AsyncIterator[SupabaseClient]:
     settings = settings_of(supabase, supabase_url=proxy.url)
-    http = RetryingClient(timeout=httpx.Timeout(5, read=1))
+    http = RetryingClient(timeout=httpx.Timeout(20, read=3))
     opened = SupabaseClient(SupabaseProject.of(settings), http)
     yield opened
     await opened.close()
@@ -141,14 +141,16 @@ async def test_a_long_wait_is_left_to_the_caller(client: SupabaseClient, proxy: 
 async def test_a_slow_project_is_an_error_and_stops_nobody_else(
     client: SupabaseClient, proxy: FaultProxy
 ) -> None:
-    proxy.faults = [2.0]
+    proxy.faults = [response := asyncio.Event()]
     slow = asyncio.create_task(read(client))
-    await asyncio.sleep(0.1)
+    while proxy.requests < 1:  # noqa: ASYNC110 - nothing else says so
+        await asyncio.sleep(0.01)
     assert await read(client) == []
     assert not slow.done()
     with pytest.raises(Unavailable, match="too long"):
         await slow
     assert proxy.requests == 2
+    response.set()
 
 
 async def test_the_official_client_does_not_multiply_the_repetitions(

@@ -155,13 +155,15 @@ async def test_a_connection_that_the_server_leaves_is_survived(
     users = [Caller("authenticated", uuid4()) for _ in range(10)]
     await add_rows(backend.client, [user.user_id for user in users if user.user_id])
     proxy.delay = 0.05
+    proxy.delayed.clear()
     reads = [asyncio.create_task(owners_seen(backend.client, user)) for user in users]
-    await asyncio.sleep(0.03)
+    await proxy.delayed.wait()
     proxy.leave()
     for user, owners in zip(users, await asyncio.gather(*reads), strict=True):
         assert owners == {str(user.user_id)}
+    proxy.delayed.clear()
     write = asyncio.create_task(add_rows(backend.client, [uuid4()]))
-    await asyncio.sleep(0.03)
+    await proxy.delayed.wait()
     proxy.leave()
     with pytest.raises(Unavailable):
         await write

@@ -37,9 +37,7 @@ def repositories(records: Records, url: str | None = None) -> SupabaseBackend:
     settings = records.settings
     if url is not None:
         settings = settings.model_copy(update={"supabase_url": url})
-    client = SupabaseClient(
-        SupabaseProject.of(settings), RetryingClient(timeout=httpx.Timeout(5, read=1))
-    )
+    client = SupabaseClient(SupabaseProject.of(settings), RetryingClient(timeout=httpx.Timeout(20)))
     return SupabaseBackend(settings, load_keys(settings), client)
 
 
@@ -53,7 +51,7 @@ async def limit_rows(records: Records, client: SupabaseClient, limit: int) -> No
         text(f"ALTER ROLE authenticator SET pgrst.db_max_rows = '{limit}'"),
         text("NOTIFY pgrst, 'reload config'"),
     )
-    for _ in range(500):
+    for _ in range(2000):
         if await rows_at_once(client) == limit:
             return
         await asyncio.sleep(0.01)

@@ -9,6 +9,7 @@ import pytest
 from tests.gateway.realtime.api import ANN, BOB, SERVICE, Api
 from tests.gateway.realtime.changes import ITEMS, NOTES, ROOM, change, notes, subscribe
 from tests.gateway.realtime.conftest import Connect, on_both_sources
+from tests.servers import ask
 
 
 @on_both_sources
@@ -250,9 +251,13 @@ async def test_a_change_waits_until_others_see_it(api: Api, connect: Connect) ->
             inserting = asyncio.create_task(
                 session.execute("INSERT INTO shop.notes VALUES (1, %s)", [ANN])
             )
+            pid = session.info.backend_pid
+            waits = f"SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = {pid}"
+            while not await asyncio.to_thread(ask, api.database, waits):
+                pass
             await asyncio.sleep(0.3)
             assert await wire.is_silent()
-            await api.run(f"SELECT pg_cancel_backend({session.info.backend_pid})")
+            await api.run(f"SELECT pg_cancel_backend({pid})")
             await inserting
     finally:
         await api.run("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")

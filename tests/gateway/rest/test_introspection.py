@@ -169,7 +169,7 @@ async def test_requests_go_on_while_a_catalog_is_made(
 
     def during_a_request(*arguments: Any) -> None:
         loop.call_soon_threadsafe(responded.set)
-        assert responded.wait(5)
+        assert responded.wait(20)
 
     monkeypatch.setattr(introspection, "_catalog", during_a_request)
     async with await psycopg.AsyncConnection.connect(project.authenticator) as connection:
