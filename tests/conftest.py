@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import certifi
 import httpx
+import hypothesis
 import psycopg
 import pytest
 from argon2 import PasswordHasher
@@ -50,6 +51,14 @@ if TYPE_CHECKING:  # few test processes open a browser
 
 CLIENT_SECONDS = 30
 """How long a client of a test waits where it says nothing else."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try the same examples in every run, however slowly; what takes minutes tries new ones."""
+    hypothesis.settings.register_profile(
+        "new", hypothesis.settings.get_profile("ci"), derandomize=False
+    )
+    hypothesis.settings.load_profile("ci" if config.option.markexpr == "not long" else "new")
 
 
 def pytest_xdist_auto_num_workers() -> int:

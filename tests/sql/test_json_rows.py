@@ -113,7 +113,7 @@ async def test_odd_names_are_names(on_postgres: SqlBackend) -> None:
     max_examples=150,
     deadline=None,
     database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[*HealthCheck],
 )
 async def test_one_row_is_the_same_bytes(on_postgres: SqlBackend, values: dict[str, Any]) -> None:
     """Whatever the values, of each type."""

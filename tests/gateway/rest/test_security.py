@@ -214,7 +214,7 @@ async def test_nothing_in_a_query_string_is_run_as_sql(lasting_guarded: RlsApi, 
     assert lasting_guarded.execute("SELECT word FROM secrets") == "xyzzy"
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[*HealthCheck])
 @given(
     st.sampled_from(PLACES), st.text(st.sampled_from(["'", '"', ";", "-", "(", ")", ",", "a", "$"]))
 )
