@@ -48,6 +48,7 @@ class Telling:
             "root_path": scope["root_path"],
             "path": scope["path"],
             "authorization": request.headers.getlist("authorization"),
+            "profile": request.headers.get("content-profile"),
             "query": request.url.query,
             "body": len(body),
         }
@@ -102,6 +103,14 @@ async def test_where_there_is_no_service_it_says_what_kong_says(
     response = await client.get(path)
     assert response.status_code == 404
     assert response.json() == {"message": "no Route matched with those values"}
+
+
+async def test_graphql_is_a_function_of_the_data_api(client: httpx.AsyncClient) -> None:
+    for path in ("/graphql/v1", "/graphql/v1/"):
+        response = await client.post(path, json={}, headers={"apikey": "sb_publishable_abc"})
+        body = response.json()
+        assert (body["path"], body["profile"]) == ("/rest/v1/rpc/graphql", "graphql_public")
+        assert body["authorization"] == ["Bearer anon.j.wt"]
 
 
 async def test_a_call_of_a_function_gets_what_one_that_is_not_deployed_responds(

@@ -351,6 +351,23 @@ async def test_a_project_of_an_earlier_version_gets_the_services_roles(
     assert_each_service_owns_its_tables(project.owner)
 
 
+async def test_a_function_of_graphql_that_the_database_has_is_kept(
+    project: ProjectDatabase,
+) -> None:
+    (resolver,) = ask(project.owner, "SELECT graphql_public.graphql(query => '{ a }')->'errors'")
+    assert resolver[0][0]["message"] == "pg_graphql extension is not enabled."
+    own = """
+        CREATE OR REPLACE FUNCTION graphql_public.graphql(
+            "operationName" text DEFAULT NULL, query text DEFAULT NULL,
+            variables jsonb DEFAULT NULL, extensions jsonb DEFAULT NULL
+        ) RETURNS jsonb LANGUAGE sql AS 'SELECT to_jsonb(query)'
+    """
+    mark = "COMMENT ON SCHEMA extensions IS 'Made by Amphibase: project of an earlier version'"
+    keep(project.owner, own, mark)
+    await prepare(project.owner, PASSWORD)
+    assert ask(project.owner, "SELECT graphql_public.graphql(query => '{ a }')") == [("{ a }",)]
+
+
 async def test_a_project_from_before_pending_sign_ups_gets_their_table_and_keeps_its_users(
     project: ProjectDatabase,
 ) -> None:

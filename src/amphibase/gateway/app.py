@@ -50,6 +50,11 @@ FUNCTIONS = "/functions/v1/"
 NO_FUNCTION = {"code": "NOT_FOUND", "message": "Requested function was not found"}
 """As the platform responds for an edge function that is not deployed; there are none here."""
 
+GRAPHQL = ("/graphql/v1", "/graphql/v1/")
+GRAPHQL_CALL = "/rest/v1/rpc/graphql"
+GRAPHQL_PROFILE = (b"content-profile", b"graphql_public")
+"""Requests of GraphQL call a function by the Data API, as Supabase configures Kong."""
+
 KEY_PREFIXES = (b"sb_", b"eyJ")
 """Of API keys: opaque ones, and JSON Web Tokens. A filter by a column begins with an operator."""
 
@@ -158,6 +163,9 @@ class Gateway:
         if scope["method"] == "OPTIONS" and _is_preflight(headers):
             await exchange.respond(200, None, _preflight(headers))
             return
+        if path in GRAPHQL:
+            path = GRAPHQL_CALL
+            scope = {**scope, "path": root + path, "headers": [*scope["headers"], GRAPHQL_PROFILE]}
         prefix = self._prefix(path)
         if prefix is None:
             if path == "/health":

@@ -73,15 +73,21 @@ BEGIN
     END IF;
 END $$;
 
-CREATE OR REPLACE FUNCTION graphql_public.graphql(
-    "operationName" text DEFAULT NULL,
-    query text DEFAULT NULL,
-    variables jsonb DEFAULT NULL,
-    extensions jsonb DEFAULT NULL
-) RETURNS jsonb LANGUAGE sql STABLE
-    RETURN jsonb_build_object('errors', jsonb_build_array(
-        jsonb_build_object('message', 'pg_graphql extension is not enabled.')
-    ));
+-- A server that has pg_graphql may have the platform's own.
+DO $$
+BEGIN
+    IF to_regprocedure('graphql_public.graphql(text, text, jsonb, jsonb)') IS NULL THEN
+        CREATE FUNCTION graphql_public.graphql(
+            "operationName" text DEFAULT NULL,
+            query text DEFAULT NULL,
+            variables jsonb DEFAULT NULL,
+            extensions jsonb DEFAULT NULL
+        ) RETURNS jsonb LANGUAGE sql STABLE
+            RETURN jsonb_build_object('errors', jsonb_build_array(
+                jsonb_build_object('message', 'pg_graphql extension is not enabled.')
+            ));
+    END IF;
+END $$;
 
 -- The Data API reads the catalog again when it has changed.
 CREATE OR REPLACE FUNCTION extensions.pgrst_ddl_watch() RETURNS event_trigger LANGUAGE plpgsql AS $$
