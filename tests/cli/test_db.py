@@ -61,6 +61,7 @@ def test_a_model_goes_its_way_into_the_database(db: Run, tmp_path: Path) -> None
     missing = db("check", "--app", "main:app")
     assert (missing.returncode, missing.stderr) == (1, "")
     assert "table notes is missing" in missing.stdout
+    assert missing.stdout.splitlines()[-1].startswith("`amphibase db revision` writes")
     written = db("revision", "--app", "main:app", "-m", "add notes")
     assert (written.returncode, written.stderr) == (0, "")
     (path,) = (tmp_path / "migrations").glob("*_add_notes.py")

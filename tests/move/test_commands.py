@@ -125,7 +125,7 @@ def test_a_side_that_cannot_be_reached_is_not_verified_with_exit_code_3(
 
 def test_wrong_usage_ends_with_exit_code_2(seats: MoveFolder) -> None:
     missing = seats.command("run")
-    assert (missing.returncode, "plan.toml: cannot be read" in missing.stderr) == (2, True)
+    assert (missing.returncode, "plan.toml: there is no such plan" in missing.stderr) == (2, True)
     wrong = seats.command("plan", "postgresql://db/app", "sql")
     assert (wrong.returncode, "write sql:URL" in wrong.stderr) == (2, True)
 

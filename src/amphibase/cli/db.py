@@ -141,6 +141,10 @@ def check(application: Application = None) -> None:
         console.print(f"[red]✗[/red] The database is behind ({chains}): run `amphibase db upgrade`")
     for difference in differences:
         console.print(f"[red]✗[/red] {difference.chain}: {escape(str(difference))}")
+    if not behind and any(each.chain == "application" for each in differences):
+        console.print(
+            "`amphibase db revision` writes what your models have and your revisions lack"
+        )
     if behind or differences:
         raise typer.Exit(1)
     console.print("[green]✓[/green] The database has what it should have")

@@ -224,7 +224,7 @@ def undo(
     console = results()
     _print_listed(console, [f"{each.subject} {each.key}: {each.reason}" for each in kept])
     if kept:
-        console.print(f"{len(kept)} were changed or used since and are kept")
+        console.print(f"Kept because they were changed or used since: {len(kept)}")
         raise typer.Exit(1)
     console.print("[green]✓[/green] The target is as it was before")
 

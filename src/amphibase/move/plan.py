@@ -193,6 +193,10 @@ def read_plan(path: Path) -> Plan:
     """
     try:
         return Plan.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path}: there is no such plan; `amphibase move plan` writes one"
+        ) from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
