@@ -62,7 +62,10 @@ def sweep(
         )
         console = results()
         with Progress(
-            TextColumn("[progress.description]{task.description}"), console=console, transient=True
+            TextColumn("[progress.description]{task.description}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         ) as progress:
             task = progress.add_task("Looking", total=None)
             async for finding in swept.findings():
