@@ -328,6 +328,26 @@ async def test_the_database_configures_the_data_api(project: ProjectDatabase) ->
         assert (rejected["code"], rejected["message"]) == ("PT403", "no")
 
 
+async def test_a_role_has_what_authenticator_may_set_for_it(project: ProjectDatabase) -> None:
+    slow = f"""
+        {configure("anon", "log_min_duration_statement = 77")}
+        CREATE FUNCTION slow() RETURNS text STABLE LANGUAGE sql
+            AS $$ SELECT current_setting('log_min_duration_statement') $$;
+    """
+    privilege = "SET ON PARAMETER log_min_duration_statement"
+    async with served(project, slow) as (api, execute):
+        assert await api.read("/rpc/slow") != "77ms"
+        await execute(f"GRANT {privilege} TO authenticator; NOTIFY pgrst")
+        try:
+            for _ in range(100):
+                if (value := await api.read("/rpc/slow")) == "77ms":
+                    break
+                await asyncio.sleep(0.05)
+            assert value == "77ms"
+        finally:
+            await execute(f"REVOKE {privilege} FROM authenticator")
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

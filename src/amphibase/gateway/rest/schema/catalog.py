@@ -198,7 +198,8 @@ class Catalog:
         representations: casts of domains that say how their values look outside, by the types they
             lead from and to: (domain, "json"), ("json", domain) and ("text", domain) → function.
         timezones: the names that `Prefer: timezone=` may say.
-        role_settings: by role, what ALTER ROLE … SET says, which SET ROLE alone does not heed.
+        role_settings: by role, what ALTER ROLE … SET says, which SET ROLE alone does not heed; of
+            a superuser's settings those that the connection's role may set.
         requires_where: whether an UPDATE or DELETE without a condition is rejected, as by the
             module safeupdate.
         version: of the server, such as 180006.

@@ -301,7 +301,11 @@ CROSS JOIN LATERAL (
         pg_catalog.substr(c.line, pg_catalog.strpos(c.line, '=') + 1) AS value
 ) k
 LEFT JOIN pg_catalog.pg_settings p ON p.name = k.name
-WHERE coalesce(p.context, 'user') = 'user'
+WHERE (
+        coalesce(p.context, 'user') = 'user'
+        OR p.context = 'superuser'
+            AND pg_catalog.has_parameter_privilege(current_user, k.name, 'SET')
+    )
     AND k.name NOT IN ('role', 'search_path')
     AND s.setdatabase IN (
         0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
