@@ -38,8 +38,10 @@ class Outbox:
         # Email holds tokens: only the owner may read it.
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.folder / f"{uuid7()}.eml"
-        path.touch(mode=0o600)
-        path.write_bytes(content)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.touch(mode=0o600)
+        unfinished.write_bytes(content)
+        unfinished.replace(path)  # whoever looks for emails finds whole ones
 
 
 class Smtp:
