@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from amphibase.cli.app import main
 
-SECONDS = 60
+SECONDS = 120
 FROM_THE_START = [sys.executable, "-m", "amphibase"]
 
 _forks = multiprocessing.get_context("forkserver")

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 from tests.commands import FROM_THE_START, Forked, inherited
 
-START_SECONDS = 30
+START_SECONDS = 60
 
 Process = Forked | subprocess.Popen[bytes]
 

@@ -154,7 +154,7 @@ async def test_a_batch_has_no_more_bytes_of_rows_than_a_page(
         await records.of(Task, ANN).add_many([Task(title=title) for title in titles])
         for stream in (first, second):
             before = stream.cursor
-            batches = [await stream.batch(5) for _ in range(3)]
+            batches = [await stream.batch(20) for _ in range(3)]
             assert [len(batch) for batch in batches] == [2, 2, 1]
             assert [title for each in batches for _, title in described(each)] == titles
             assert {event.cursor for each in batches[:2] for event in each} == {before}

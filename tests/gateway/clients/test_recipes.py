@@ -27,7 +27,7 @@ from tests import commands
 HERE = Path(__file__).parent
 RECIPES = HERE.parents[2] / "examples" / "recipes"
 LIMIT = 60
-SECONDS = 10
+SECONDS = 30
 PASSWORD = "correct horse battery"
 
 Values = dict[str, str]

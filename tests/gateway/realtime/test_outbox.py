@@ -46,7 +46,7 @@ async def check(stream: OutboxStream, database: str) -> None:
 async def ids(stream: OutboxStream, count: int) -> list[int]:
     """The ids of the next rows."""
     changes: list[RowChange] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(changes) < count:
             changes += await stream.read()
     return [int(str((each.new or each.old or {})["id"])) for each in changes]

@@ -106,7 +106,7 @@ async def test_triggers_are_removed_when_no_channel_needs_them_and_are_back_for_
         is_closing.clear()
         await wire.reply(ROOM, "phx_leave", {})
         await wire.receive()
-        await asyncio.wait_for(is_closing.wait(), 10)
+        await asyncio.wait_for(is_closing.wait(), 30)
     await api.service._context.feed.start()  # waits until they are
     assert await _count(api.database, "realtime.outbox_readers") == 1
 

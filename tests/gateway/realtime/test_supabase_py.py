@@ -11,7 +11,7 @@ from supabase import AsyncClientOptions, acreate_client
 
 from amphibase.testing.supabase import LocalSupabase
 
-SECONDS = 10
+SECONDS = 30
 
 Connect = Callable[[], Awaitable[Any]]
 

@@ -186,15 +186,14 @@ async def test_what_making_a_catalog_sets_of_the_process_is_set_back(
         ) as connection:
             await introspection.read_catalog(connection, ["public"])
 
-    if freezes:
-        gc.freeze()
+    (gc.freeze if freezes else gc.unfreeze)()
     before, interval = gc.get_freeze_count(), sys.getswitchinterval()
     try:
         await asyncio.gather(*(read() for _ in range(3)))
         assert (gc.get_freeze_count() > before) == freezes
         assert (gc.isenabled(), sys.getswitchinterval()) == (True, interval)
     finally:
-        gc.unfreeze()
+        gc.freeze()  # as `tests/conftest.py` does
 
 
 def test_the_columns_of_views_are_looked_through_once_however_many_keys_there_are() -> None:

@@ -32,10 +32,10 @@ async def test_a_catalog_that_cannot_be_served_leaves_the_one_before_and_the_nex
         async with await psycopg.AsyncConnection.connect(project.owner, autocommit=True) as owner:
             assert await seen.get() == frozenset()
             await owner.execute("CREATE TABLE bad ()")
-            assert Name("public", "bad") in await asyncio.wait_for(seen.get(), 10)
+            assert Name("public", "bad") in await asyncio.wait_for(seen.get(), 30)
             assert not cache.current.tables
             await owner.execute("DROP TABLE bad; CREATE TABLE good ()")
-            while Name("public", "good") not in await asyncio.wait_for(seen.get(), 10):
+            while Name("public", "good") not in await asyncio.wait_for(seen.get(), 30):
                 pass
             assert list(cache.current.tables) == [Name("public", "good")]
     finally:
@@ -64,7 +64,7 @@ async def test_a_catalog_that_cannot_be_served_after_a_lost_connection_is_read_a
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE usename = 'authenticator' AND datname = current_database()"
             )
-        assert [await asyncio.wait_for(seen.get(), 10) for _ in range(3)] == [
+        assert [await asyncio.wait_for(seen.get(), 30) for _ in range(3)] == [
             "served", "refused", "served",
         ]  # fmt: skip
     finally:

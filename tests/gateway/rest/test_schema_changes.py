@@ -37,7 +37,7 @@ async def served(
 
 async def eventually(api: DataApi, request: str, status: int, **more: Any) -> Any:
     """The response's JSON, once the catalog is read again and the status is this."""
-    for _ in range(100):
+    for _ in range(300):
         response = await api.request(request, **more)
         if response.status_code == status:
             return response.json() if response.content else None
