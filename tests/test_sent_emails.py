@@ -23,3 +23,20 @@ async def test_each_email_to_an_address_is_returned_once_and_in_order(
     with pytest.raises(AssertionError, match="No further email to ann"):
         await sent.next_to("ann@example.com")
     assert "token=2" in (await sent.next_to("bob@example.com")).get_content()
+
+
+async def test_an_email_is_in_the_folder_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[list[Path]] = []
+    write = Path.write_bytes
+
+    def look_and_write(path: Path, content: bytes) -> int:
+        found.append([*tmp_path.glob("*.eml")])
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", look_and_write)
+    templates = EmailTemplates("http://localhost", "hello@example.com")
+    await Outbox(tmp_path).send(templates.reset("ann@example.com", "1"))
+    assert found == [[]]
+    assert await SentEmails(tmp_path).next_token_to("ann@example.com") == "1"
