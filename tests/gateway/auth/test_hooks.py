@@ -256,8 +256,14 @@ async def test_a_hook_rejects_passwords_that_were_checked(
         {"user_id": user_id, "valid": True},
         {"user_id": user_id, "valid": False},
     ]
-    receiver.respond = lambda event: JSONResponse({"decision": "reject"})
-    assert rejection(await api.sign_in()) == (400, "invalid_credentials")
+    for said, message in (
+        ({}, "Further password verification attempts will be rejected."),
+        ({"message": "Come back later"}, "Come back later"),
+    ):
+        receiver.respond = lambda event, said=said: JSONResponse({"decision": "reject", **said})
+        rejected = await api.sign_in()
+        assert rejection(rejected) == (400, "invalid_credentials")
+        assert rejected.json()["message"] == message
     assert (await api.get("/user", token=session["access_token"])).status_code == 200
     ends = {"decision": "reject", "should_logout_user": True}
     receiver.respond = lambda event: JSONResponse(ends)

@@ -225,6 +225,14 @@ async def list_factors(core: Core, request: Request) -> Response:
     return respond([factor_json(factor) for factor in user.factors])
 
 
+async def list_passkeys(core: Core, request: Request) -> Response:
+    """Respond to `GET /admin/users/{id}/passkeys`: nobody can add one."""
+    await require_admin(core, request)
+    async with core.database.read() as connection:
+        await core.users.get(connection, _user_id(request))
+    return respond([])
+
+
 async def update_factor(core: Core, request: Request) -> Response:
     """Respond to `PUT /admin/users/{id}/factors/{factor_id}`: gives it another name or number."""
     role = await require_admin(core, request)

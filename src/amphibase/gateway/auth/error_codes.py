@@ -96,6 +96,12 @@ PROVIDER_DISABLED = ErrorCode(400, "provider_disabled", "Provider is not enabled
 OTP_DISABLED = ErrorCode(422, "otp_disabled", "Signups not allowed for otp")
 OTP_EXPIRED = ErrorCode(403, "otp_expired", "Token has expired or is invalid")
 SAML_DISABLED = ErrorCode(404, "saml_provider_disabled", "SAML 2.0 is disabled")
+OAUTH_SERVER_DISABLED = ErrorCode(404, "feature_disabled", "OAuth server is disabled")
+CUSTOM_PROVIDERS_DISABLED = ErrorCode(
+    404, "feature_disabled", "Custom OAuth providers are disabled"
+)
+SCIM_DISABLED = ErrorCode(404, "feature_disabled", "SCIM server is disabled")
+PASSKEYS_DISABLED = ErrorCode(404, "passkey_disabled", "Passkeys are disabled")
 SSO_PROVIDER_NOT_FOUND = ErrorCode(404, "sso_provider_not_found", "SSO Identity Provider not found")
 WEB3_UNSUPPORTED_CHAIN = ErrorCode(400, "web3_unsupported_chain", "Unsupported chain")
 WEB3_DISABLED = ErrorCode(422, "web3_provider_disabled", "Web3 provider is disabled")

@@ -15,6 +15,7 @@ from amphibase.gateway.auth import (
     admin_audit,
     admin_links,
     admin_sso,
+    features_off,
     mfa,
     otp,
     reauthenticate,
@@ -85,6 +86,7 @@ ENDPOINTS: tuple[tuple[str, str, Call], ...] = (
     ("GET", "/admin/users/{id}/factors", admin.list_factors),
     ("PUT", "/admin/users/{id}/factors/{factor_id}", admin.update_factor),
     ("DELETE", "/admin/users/{id}/factors/{factor_id}", admin.delete_factor),
+    ("GET", "/admin/users/{id}/passkeys", admin.list_passkeys),
 )
 
 
@@ -104,7 +106,10 @@ class AuthApp:
         self._core = Core(settings, database_url, tokens, outbox)
         self._lifetime = Lifetime(self._open, self._core.close)
         self._app = Starlette(
-            routes=[self._route(method, path, call) for method, path, call in ENDPOINTS],
+            routes=[
+                self._route(method, path, call)
+                for method, path, call in (*ENDPOINTS, *features_off.ENDPOINTS)
+            ],
             exception_handlers={HTTPException: _not_found},
         )
         self._app.router.redirect_slashes = False

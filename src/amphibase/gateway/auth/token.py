@@ -18,7 +18,6 @@ from amphibase.gateway.auth.bodies import Body, phone_of, read
 from amphibase.gateway.auth.core import Core, device_of
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.external.id_token import by_id_token
-from amphibase.gateway.auth.hooks.points import PasswordDecision
 from amphibase.gateway.auth.password_policy import violation
 from amphibase.gateway.auth.responses import respond_uncached
 from amphibase.gateway.auth.users import AuthUser
@@ -93,11 +92,11 @@ async def _check_attempt(core: Core, credentials: Credentials, *, valid: bool) -
         return
     user_id = credentials.user.id
     async with core.database.write() as connection:
-        decision = await core.hooks.after_password_attempt(connection, user_id, valid=valid)
-        if decision is PasswordDecision.SIGNED_OUT:
+        rejection = await core.hooks.after_password_attempt(connection, user_id, valid=valid)
+        if rejection is not None and rejection.ends_sessions:
             await core.sessions.end(connection, user_id)
-    if decision is not PasswordDecision.ALLOWED:
-        raise AuthError(codes.INVALID_CREDENTIALS)
+    if rejection is not None:
+        raise AuthError(codes.INVALID_CREDENTIALS, rejection.message)
 
 
 async def _user(core: Core, body: PasswordGrant) -> AuthUser | None:

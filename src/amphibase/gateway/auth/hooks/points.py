@@ -1,7 +1,7 @@
 """The points at which hooks run: what each gets, and what its response does."""
 
 from collections.abc import Mapping
-from enum import Enum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REJECT = "reject"
 MFA_REJECTED = "Further MFA verification attempts will be rejected."
+PASSWORD_REJECTED = "Further password verification attempts will be rejected."
 
 CLAIM_TYPES: Mapping[str, tuple[type, ...]] = {
     "aud": (str, list),
@@ -54,12 +55,16 @@ REQUIRED_CLAIMS = (
 """What Supabase Auth demands of the claims that a hook returns (its `v0hooks.go`)."""
 
 
-class PasswordDecision(Enum):
-    """What a hook makes of a password that was checked."""
+@dataclass(frozen=True, slots=True)
+class PasswordRejection:
+    """What a hook says where it rejects a password that was checked.
 
-    ALLOWED = "allowed"
-    REJECTED = "rejected"
-    SIGNED_OUT = "rejected, and every session of the user ends"
+    Attributes:
+        ends_sessions: whether every session of the user ends.
+    """
+
+    message: str
+    ends_sessions: bool
 
 
 class AuthHooks:
@@ -207,15 +212,14 @@ class AuthHooks:
 
     async def after_password_attempt(
         self, connection: AsyncConnection, user_id: UUID, *, valid: bool
-    ) -> PasswordDecision:
-        """Return what becomes of a password that was checked."""
+    ) -> PasswordRejection | None:
+        """Return the rejection of a password that was checked; None where it is allowed."""
         payload = {"user_id": str(user_id), "valid": valid}
         response = await self._decision(self._password, payload, connection)
         if response.get("decision") != REJECT:
-            return PasswordDecision.ALLOWED
-        if response.get("should_logout_user"):
-            return PasswordDecision.SIGNED_OUT
-        return PasswordDecision.REJECTED
+            return None
+        message = str(response.get("message") or PASSWORD_REJECTED)
+        return PasswordRejection(message, bool(response.get("should_logout_user")))
 
     @property
     def checks_passwords(self) -> bool:
