@@ -45,6 +45,38 @@ async def test_a_sign_up_by_number_awaits_its_code(phones: Api) -> None:
     assert rejection(again) == (422, "user_already_exists")
 
 
+def shape(value: Any) -> Any:
+    """The members of a response, and what of their values is no id and no time."""
+    if isinstance(value, dict):
+        return {name: shape(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value]
+    is_own = isinstance(value, str) and ("-" in value)
+    return "own" if is_own else value
+
+
+async def test_whether_a_number_has_an_account_is_not_told(serve: ServeAuth) -> None:
+    api = await serve(
+        external_phone_enabled=True, sms_test_otp=TEST_CODES, mailer_autoconfirm=False
+    )
+    body = {"phone": PHONE, "password": PASSWORD, "data": {"name": "Ann"}}
+    free = await api.post("/signup", body)
+    assert (await verify(api)).status_code == 200
+    taken = await api.post("/signup", body)
+    assert taken.status_code == 200
+    for name in shape(free.json()).keys() | shape(taken.json()).keys():
+        assert (name, shape(taken.json()).get(name)) == (name, shape(free.json()).get(name))
+    assert taken.json()["id"] != free.json()["id"]
+    assert taken.json()["id"] == (await api.post("/signup", body)).json()["id"]
+    assert (
+        api.rows(
+            "SELECT payload->'traits' FROM auth.audit_log_entries"
+            " WHERE payload->>'action' = 'user_repeated_signup'"
+        )
+        == [({"provider": "phone"},)] * 2
+    )
+
+
 async def test_a_code_signs_in_and_makes_the_account_if_need_be(phones: Api) -> None:
     body = {"phone": PHONE, "data": {"name": "Ann"}}
     no_account = await phones.post("/otp", {**body, "create_user": False})

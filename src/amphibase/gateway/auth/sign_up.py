@@ -180,27 +180,41 @@ async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Respons
     password_hash = await core.passwords.hash(body.password)
     async with core.database.write() as connection:
         user = await core.users.find_by_phone(connection, phone, lock=True)
-        if user is not None and not is_unproven_by_phone(user.row):
-            raise AuthError(codes.USER_ALREADY_EXISTS)
-        if user is None:
-            user = await add_by_phone(core, connection, request, phone, password_hash, body.data)
-        elif core.settings.sms_autoconfirm:
-            await core.users.change(connection, user.id, encrypted_password=password_hash)
-        elif not await core.passwords.verify(body.password, user.row.encrypted_password or None):
-            # Which of those who chose a password has the number is unknown: none of them counts.
-            await core.users.change(connection, user.id, encrypted_password="")
-        if core.settings.sms_autoconfirm:
-            await prove_phone(core.engine, connection, user.row)
-            traits = {**BY_PHONE, "channel": body.channel or "sms"}
-            await core.audit.record(connection, user.row, AuditAction.SIGNED_UP, traits=traits)
-            await core.audit.record(connection, user.row, AuditAction.LOGIN, traits=BY_PHONE)
-            session = await core.open_session(connection, user.id, request, "password")
-            return respond_uncached(session)
-        action = AuditAction.CONFIRMATION_REQUESTED
-        await core.audit.record(connection, user.row, action, traits=BY_PHONE)
-        await sms.send_code(core, connection, user, phone, "confirmation_token")
-        user = await core.users.get(connection, user.id)
-    return respond(user_json(user))
+        if user is None or is_unproven_by_phone(user.row):
+            return await _add_phone(core, connection, request, body, phone, user, password_hash)
+        await core.audit.record(connection, user.row, AuditAction.REPEATED_SIGNUP, traits=BY_PHONE)
+    if core.settings.mailer_autoconfirm or core.settings.sms_autoconfirm:
+        raise AuthError(codes.USER_ALREADY_EXISTS)
+    return respond(_user_of_taken_phone(core, request, phone, body.data))
+
+
+async def _add_phone(
+    core: Core,
+    connection: AsyncConnection,
+    request: Request,
+    body: SignUpBody,
+    phone: str,
+    user: AuthUser | None,
+    password_hash: str,
+) -> Response:
+    if user is None:
+        user = await add_by_phone(core, connection, request, phone, password_hash, body.data)
+    elif core.settings.sms_autoconfirm:
+        await core.users.change(connection, user.id, encrypted_password=password_hash)
+    elif not await core.passwords.verify(body.password, user.row.encrypted_password or None):
+        # Which of those who chose a password has the number is unknown: none of them counts.
+        await core.users.change(connection, user.id, encrypted_password="")
+    if core.settings.sms_autoconfirm:
+        await prove_phone(core.engine, connection, user.row)
+        traits = {**BY_PHONE, "channel": body.channel or "sms"}
+        await core.audit.record(connection, user.row, AuditAction.SIGNED_UP, traits=traits)
+        await core.audit.record(connection, user.row, AuditAction.LOGIN, traits=BY_PHONE)
+        session = await core.open_session(connection, user.id, request, "password")
+        return respond_uncached(session)
+    action = AuditAction.CONFIRMATION_REQUESTED
+    await core.audit.record(connection, user.row, action, traits=BY_PHONE)
+    await sms.send_code(core, connection, user, phone, "confirmation_token")
+    return respond(user_json(await core.users.get(connection, user.id)))
 
 
 async def add_by_phone(
@@ -273,30 +287,51 @@ async def _sanitized_user(
     id = user_id or core.sanitized_id(email)
     identities = await core.engine.users.identities(connection, id)
     identity_id = identities[0].id if identities else core.sanitized_id(email, "identity")
-    now: datetime = utc_now()
-    times = {"created_at": timestamp(now), "updated_at": timestamp(now)}
     claims = email_claims(id, email)
     return {
-        "id": str(id),
+        **_unconfirmed(id, identity_id, dict(EMAIL_PROVIDER), {**data, **claims}),
         "aud": core.settings.jwt_aud,
-        "role": "authenticated",
         "email": email,
+    }
+
+
+def _user_of_taken_phone(
+    core: Core, request: Request, phone: str, data: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what a sign-up by a free number would show."""
+    id, identity_id = core.sanitized_id(phone), core.sanitized_id(phone, "identity")
+    claims = {"sub": str(id), "email_verified": False, "phone_verified": False}
+    metadata = {"provider": "phone", "providers": ["phone"]}
+    user = _unconfirmed(id, identity_id, metadata, {**data, **claims})
+    user["identities"][0]["identity_data"]["phone"] = phone
+    return {**user, "aud": audience(core, request), "phone": phone}
+
+
+def _unconfirmed(
+    id: UUID, identity_id: UUID, app_metadata: dict[str, Any], data: dict[str, Any]
+) -> dict[str, Any]:
+    now: datetime = utc_now()
+    times = {"created_at": timestamp(now), "updated_at": timestamp(now)}
+    identity = {
+        "identity_id": str(identity_id),
+        "id": str(id),
+        "user_id": str(id),
+        "identity_data": {**data},
+        "provider": app_metadata["provider"],
+        "last_sign_in_at": timestamp(now),
+        **times,
+    }
+    if "email" in data:
+        identity["email"] = data["email"]
+    return {
+        "id": str(id),
+        "role": "authenticated",
+        "email": "",
         "phone": "",
         "confirmation_sent_at": timestamp(now),
-        "app_metadata": dict(EMAIL_PROVIDER),
-        "user_metadata": {**data, **claims},
-        "identities": [
-            {
-                "identity_id": str(identity_id),
-                "id": str(id),
-                "user_id": str(id),
-                "identity_data": {**data, **claims},
-                "provider": "email",
-                "last_sign_in_at": timestamp(now),
-                **times,
-                "email": email,
-            }
-        ],
+        "app_metadata": app_metadata,
+        "user_metadata": data,
+        "identities": [identity],
         **times,
         "is_anonymous": False,
     }

@@ -10,6 +10,7 @@ from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
+from amphibase.models import utc_now
 
 TEST_MESSAGE_ID = "test-otp"
 
@@ -37,14 +38,18 @@ async def send_code(
         AuthError: no hook sends text messages, the hook fails, the last message to the number
             went out only just now, or the project has sent as many as it may.
     """
+    message_id = ""
     if core.settings.test_code(phone) is not None:
-        return TEST_MESSAGE_ID
-    if not core.hooks.sends_sms:
+        message_id = TEST_MESSAGE_ID
+    elif not core.hooks.sends_sms:
         raise AuthError(codes.NO_SMS_PROVIDER)
-    await core.sms_limiter.check(kind, phone)
-    token = await core.one_time_tokens.issue(connection, user.id, kind, phone)
-    await core.hooks.send_sms(connection, user_json(user), phone, token.code)
-    return ""
+    else:
+        await core.sms_limiter.check(kind, phone)
+        token = await core.one_time_tokens.issue(connection, user.id, kind, phone)
+        await core.hooks.send_sms(connection, user_json(user), phone, token.code)
+    if kind == "confirmation_token":
+        await core.users.change(connection, user.id, confirmation_sent_at=utc_now())
+    return message_id
 
 
 def message(id: str) -> dict[str, str]:
