@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import ForeignKey, MetaData
+from sqlalchemy import ForeignKey, MetaData, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from tests.backends import SECRET
 
@@ -136,7 +136,7 @@ class Article(Models):
     owner_id: Mapped[uuid.UUID]
     organisation_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("desk_organisations.id"))
     title: Mapped[str]
-    published: Mapped[bool] = mapped_column(default=False)
+    published: Mapped[bool] = mapped_column(server_default=false())
     __table_args__ = (search_index("ix_desk_articles_search", "title"),)
     organisation: Mapped[Organisation | None] = relationship()
 

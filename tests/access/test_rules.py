@@ -185,6 +185,25 @@ class TestAdding:
         with pytest.raises(InvalidValue):
             await articles.add(Article(title="x", owner_id=BOB.user_id))
 
+    async def test_many_rows_leave_a_column_that_their_rule_reads_to_the_database(
+        self, desk: Desk
+    ) -> None:
+        articles = [Article(title="a"), Article(title="b", published=True), Article(title="c")]
+        stored = await desk.of(Article, ANN).add_many(articles)
+        assert [each.published for each in stored] == [False, True, False]
+        assert await desk.of(Article, NOBODY).count() == 1
+
+    async def test_no_expression_in_a_new_row_reads_what_its_caller_does_not_see(
+        self, desk: Desk
+    ) -> None:
+        seen = select(func.max(Ticket.title)).where(Ticket.title < "b").scalar_subquery()
+        for caller, title in ((ANN, "acme"), (EVE, "nothing")):
+            text_ = func.coalesce(seen, "nothing")
+            articles = desk.of(Article, caller)
+            one, two = Article(title=text_), Article(title=text_)
+            assert (await articles.add(one)).title == title
+            assert [each.title for each in await articles.add_many([two])] == [title]
+
     async def test_a_drop_box_takes_what_its_sender_does_not_see(self, desk: Desk) -> None:
         for caller in (ANONYMOUS, NOBODY):
             await desk.of(Message, caller).add(Message(text="help"))

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import func, inspect
 from tests.backends import ADMIN, ANN, BOB, Records
 from tests.models import (
     Author,
@@ -25,6 +25,7 @@ from tests.models import (
 
 from amphibase import (
     ANONYMOUS,
+    SERVICE,
     Conflict,
     Forbidden,
     ForeignKeyViolation,
@@ -152,6 +153,18 @@ class TestAddMany:
         stored = await records.of(Kinds, ANN).add_many([Kinds(number=n) for n in range(1500)])
         found = {row.id: row.number async for row in records.of(Kinds).stream()}
         assert [found[row.id] for row in stored] == [*range(1500)]
+
+    @pytest.mark.requires("sql_expressions")
+    async def test_takes_expressions(self, records: Records) -> None:
+        small = func.lower("ONE")
+        for caller in (ANN, SERVICE):
+            notes = [
+                Note(title=title, stars=stars, owner_id=ANN.user_id)
+                for title, stars in ((small, 1), ("two", 2), (small, 3), (func.lower("SIX"), 6))
+            ]
+            stored = await records.of(Note, caller).add_many(notes)
+            found = [(note.title, note.stars) for note in stored]
+            assert found == [("one", 1), ("two", 2), ("one", 3), ("six", 6)]
 
     async def test_takes_rows_that_hold_different_columns(self, records: Records) -> None:
         rows = [

@@ -12,7 +12,7 @@ from sqlalchemy.orm.state import InstanceState
 from amphibase.backend import Model
 from amphibase.private_names.sqlalchemy import mark_all_clean
 from amphibase.records.model_info import ABSENT, ModelInfo
-from amphibase.records.values import Row
+from amphibase.records.values import Row, are_expressions
 
 Values = Mapping[str, Any]
 
@@ -38,7 +38,13 @@ class Batch(Generic[Model]):
         self._before = {
             name: [held.get(name, ABSENT) for held in self._held] for name in info.column_of
         }
-        self.columns = {name: info.checked(name, values) for name, values in self._given()}
+        given = dict(self._given())
+        self.columns = {name: info.checked(name, values) for name, values in given.items()}
+        self._plain = {
+            name: values
+            for name, values in given.items()
+            if self.columns[name] is values and info.is_checked(name)
+        }
         self._unknown: set[str] = set()
 
     def _given(self) -> Iterator[tuple[str, list[Any]]]:
@@ -52,6 +58,15 @@ class Batch(Generic[Model]):
 
     def __len__(self) -> int:
         return len(self._objects)
+
+    @property
+    def has_expressions(self) -> bool:
+        """Whether a value is an SQL expression."""
+        return any(
+            any(map(are_expressions, {*map(type, values)}))
+            for name, values in self.columns.items()
+            if self._plain.get(name) is not values
+        )
 
     def rows(self) -> Iterator[Values]:
         """Return what each object holds."""

@@ -180,9 +180,14 @@ def operand_checker(type_: TypeEngine[Any]) -> Check | None:
     return checker(type_)
 
 
+def are_expressions(class_: type[Any]) -> bool:
+    """Return whether the instances of a class are SQL expressions."""
+    return issubclass(class_, ClauseElement) or hasattr(class_, "__clause_element__")
+
+
 def reject(name: str, value: Any, rejection: str) -> None:
     """Raise InvalidValue, unless the value is an SQL expression, which the database checks."""
-    if not isinstance(value, ClauseElement) and not hasattr(value, "__clause_element__"):
+    if not are_expressions(type(value)):
         raise InvalidValue(f"{name}: {rejection}", field=name)
 
 

@@ -1,7 +1,7 @@
 """Adding many rows: on Postgres as one stream (COPY) or as one array a column, on SQLite as one
 statement run again and again."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Date,
     Float,
+    Insert,
     Integer,
     LargeBinary,
     SmallInteger,
@@ -28,8 +29,10 @@ from amphibase.models import ExactDecimal, UtcDateTime
 from amphibase.records.batch import Batch
 from amphibase.records.defaults import Defaults
 from amphibase.records.model_info import ModelInfo
-from amphibase.records.values import Row
+from amphibase.records.values import Row, are_expressions
 from amphibase.schema.ddl import quoted
+from amphibase.sql.records.query_builder import QueryBuilder
+from amphibase.sql.records.tables_read import expressions_in
 from amphibase.sql.records.unseen_rows import fill_in
 
 ROWS_A_STATEMENT = 10_000
@@ -60,11 +63,17 @@ Values = Mapping[str, Any]
 
 
 async def insert_many(
-    connection: AsyncConnection, batch: Batch[Any], *, may_copy: bool, seen: bool
+    connection: AsyncConnection,
+    builder: QueryBuilder,
+    batch: Batch[Any],
+    *,
+    may_copy: bool,
+    seen: bool,
 ) -> None:
     """Add rows; the batch holds them then as they are stored.
 
     Args:
+        builder: of the rows' model and the caller who adds them.
         may_copy: whether the caller may use COPY, which row level security forbids.
         seen: whether the caller may see the rows afterwards. If not, policies let nothing come
             back.
@@ -76,11 +85,12 @@ async def insert_many(
     on_postgres = connection.dialect.name == "postgresql"
     if not batch:
         return
-    if not defaults.is_whole or (on_postgres and not may_copy and _has_arrays(info)):
+    row_by_row = not defaults.is_whole or batch.has_expressions
+    if row_by_row or (on_postgres and not may_copy and _has_arrays(info)):
         if seen:
-            batch.take(await _insert_returning(connection, info, [*batch.rows()]))
+            batch.take(await _insert_returning(connection, builder, [*batch.rows()]))
         else:
-            await _insert_unseen(connection, batch, defaults)
+            await _insert_unseen(connection, builder, batch, defaults)
         return
     defaults.all(batch.columns)
     columns = [*batch.columns.values()]
@@ -167,41 +177,37 @@ async def _insert_columns(
 
 
 async def _insert_unseen(
-    connection: AsyncConnection, batch: Batch[Any], defaults: Defaults
+    connection: AsyncConnection, builder: QueryBuilder, batch: Batch[Any], defaults: Defaults
 ) -> None:
     """Add rows of which nothing comes back."""
     info = batch.info
     defaults.all(batch.columns)
     await fill_in(connection, info, batch.columns)
     batch.find_unknown()
-    rows = [*batch.rows()]
-    for places in _alike(rows):
-        parameters = [
-            {
-                info.column_of[name].key: value
-                for name, value in rows[place].items()
-                if name not in info.not_added
-            }
-            for place in places
-        ]
-        await connection.execute(insert(info.table).inline(), parameters)
+    for _, expressions, parameters in _alike(info, [*batch.rows()], without=info.not_added):
+        await connection.execute(_insert(builder, expressions).inline(), parameters)
 
 
 async def _insert_returning(
-    connection: AsyncConnection, info: ModelInfo[Any], rows: Sequence[Values]
+    connection: AsyncConnection, builder: QueryBuilder, rows: Sequence[Values]
 ) -> Sequence[Row]:
     """Add rows that the database fills in."""
+    info = builder.info
     stored: list[Row] = [()] * len(rows)
-    for places in _alike(rows):
-        statement = insert(info.table).returning(*info.columns, sort_by_parameter_order=True)
-        parameters = [
-            {info.column_of[name].key: value for name, value in rows[place].items()}
-            for place in places
-        ]
+    for places, expressions, parameters in _alike(info, rows):
+        statement = _insert(builder, expressions).returning(
+            *info.columns, sort_by_parameter_order=True
+        )
         returned = await connection.execute(statement, parameters)
         for place, row in zip(places, returned, strict=True):
             stored[place] = tuple(row)
     return stored
+
+
+def _insert(builder: QueryBuilder, expressions: Values) -> Insert:
+    """Return the statement of rows with these expressions, which read what the caller may see."""
+    tables = builder.tables(*expressions_in(expressions.values()))
+    return tables.restrict(insert(builder.info.table).values(expressions))
 
 
 def _has_arrays(info: ModelInfo[Any]) -> bool:
@@ -212,9 +218,22 @@ def _has_arrays(info: ModelInfo[Any]) -> bool:
     )
 
 
-def _alike(rows: Sequence[Values]) -> list[list[int]]:
-    """The places of rows that have the same columns, together."""
-    groups: dict[frozenset[str], list[int]] = {}
-    for place, values in enumerate(rows):
-        groups.setdefault(frozenset(values), []).append(place)
-    return [*groups.values()]
+def _alike(
+    info: ModelInfo[Any], rows: Sequence[Values], *, without: Container[str] = ()
+) -> Iterator[tuple[list[int], Values, list[Values]]]:
+    """Yield the places of rows that one statement adds: they have the same columns, and the same
+    SQL expressions. With these, and the other values of each row, by the keys of columns.
+
+    Args:
+        without: the attributes that are left out.
+    """
+    groups: dict[Any, tuple[list[int], Values, list[Values]]] = {}
+    for place, row in enumerate(rows):
+        values = {info.column_of[name].key: row[name] for name in row if name not in without}
+        expressions = {key: each for key, each in values.items() if are_expressions(type(each))}
+        parameters = {key: each for key, each in values.items() if key not in expressions}
+        group = (*values, *((key, id(each)) for key, each in expressions.items()))
+        places, _, all_parameters = groups.setdefault(group, ([], expressions, []))
+        places.append(place)
+        all_parameters.append(parameters)
+    yield from groups.values()

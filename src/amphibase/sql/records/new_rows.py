@@ -1,6 +1,6 @@
 """Rows as they are to be written, checked against a rule before they are."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -136,20 +136,23 @@ def _bound(column: Column[Any], value: Any) -> ColumnElement[Any]:
 
 
 def _filled(column: Column[Any], values: list[Any]) -> list[Any]:
-    return [_default(column) if value is ABSENT else value for value in values]
+    if not any(value is ABSENT for value in values):
+        return values
+    make = _default(column)
+    return [make() if value is ABSENT else value for value in values]
 
 
-def _default(column: Column[Any]) -> Any:
-    """Return the value that a new row gets where it has none, or the expression of it."""
+def _default(column: Column[Any]) -> Callable[[], Any]:
+    """Return what makes the value that a new row gets where it has none, or one expression for all
+    rows."""
     if not is_left_to_database(column):
-        make = python_default(column)
-        return None if make is None else make()
+        return python_default(column) or (lambda: None)
     default: Any = column.server_default
     argument = getattr(default, "arg", None) if column.default is None else None
-    if isinstance(argument, ClauseElement):
-        return argument
     if isinstance(argument, str):
-        return cast(literal(argument), column.type)
+        argument = cast(literal(argument), column.type)
+    if isinstance(argument, ClauseElement):
+        return lambda: argument
     raise NotSupported(
         f"{column} is filled in by the database, so a rule of new rows cannot read it; give it a "
         "default in Python"

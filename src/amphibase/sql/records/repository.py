@@ -223,7 +223,7 @@ class SqlRepository(Generic[Model]):
         async with self._writing("add") as connection:
             addable = self._policy.addable(own=own)
             await check_new_rows(connection, self._builder, addable, batch.columns)
-            await insert_many(connection, batch, may_copy=may_copy, seen=seen)
+            await insert_many(connection, self._builder, batch, may_copy=may_copy, seen=seen)
             batch.add_computed(await computed_values(connection, self._builder, batch.keys))
         return batch.stored()
 

@@ -7,11 +7,11 @@ from operator import is_
 from typing import Any
 
 from sqlalchemy import Column
-from sqlalchemy.sql.elements import ClauseElement
 
 from amphibase.errors import MissingValue, NotSupported
 from amphibase.records.defaults import is_left_to_database
 from amphibase.records.model_info import ABSENT, ModelInfo
+from amphibase.records.values import are_expressions
 
 Columns = dict[str, list[Any]]
 """The values of some rows: a list for each attribute, ABSENT where a row has none."""
@@ -59,7 +59,7 @@ def fill(info: ModelInfo[Any], columns: Columns) -> None:
 def check_plain(name: str, values: list[Any]) -> None:
     """Raise NotSupported for values that are SQL expressions."""
     for class_ in {*map(type, values)}:
-        if issubclass(class_, ClauseElement) or hasattr(class_, "__clause_element__"):
+        if are_expressions(class_):
             raise NotSupported(
                 f"{name}: the Data API of Supabase takes values, and no SQL expressions; use a "
                 "stored function"
