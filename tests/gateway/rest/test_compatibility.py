@@ -146,6 +146,9 @@ NO_HOME = {"id": None, "name": None}
         # An empty `select` is as if it were missing, but for relations.
         ("/harbours?select=&id=eq.1", [{"id": 1, "name": "Alte Liebe"}]),
         ("/boats?select=name,harbours!home()&id=eq.1", [{"name": "Argo"}]),
+        # Groups are ordered by how many rows they have.
+        ("/players?select=team_id,count()&order=count.desc",
+         [{"team_id": 1, "count": 2}, {"team_id": 2, "count": 1}]),
         # Groups are ordered by a column of a spread relation.
         ("/players?select=goals.sum(),...teams(name)&order=teams(name)",
          [{"sum": 4, "name": "Blues"}, {"sum": 5, "name": "Reds"}]),

@@ -184,7 +184,7 @@ async def test_the_location_of_content_is_the_same_for_the_same_content(
             "code": "42703",
             "hint": 'Perhaps you meant to reference the column "works.title".',
         }),
-        ("/works?select=composer_id,count()&order=count", 400, {"code": "42703"}),
+        ("/works?select=id&order=count", 400, {"code": "42703"}),
         ("/works?select=id::nope", 400, {"code": "42704"}),
         ("/works?select=data->n.sum()", 404, {"code": "42883"}),
         ("/works?id=eq.x", 400, {"code": "22P02"}),

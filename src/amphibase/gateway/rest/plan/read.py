@@ -247,6 +247,8 @@ class ReadPlanner:
 
     def _sort(self, node: ReadPlan, order: OrderingTerm) -> Sort:
         if order.relation is None:
+            if self._counts(node, SelectField(order.field)) and _has_aggregates(node):
+                return Sort(None, order.descending, order.nulls_first)
             operand = self.operand(node, order.field)
             return Sort(operand, order.descending, order.nulls_first)
         embed = self._find(node, order.relation)

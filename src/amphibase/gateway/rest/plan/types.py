@@ -130,7 +130,7 @@ ResolvedCondition: TypeAlias = ResolvedFilter | EmbedPresence | ResolvedLogic
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One term of an order.
+    """One term of an order; without an operand and an embed, how many rows a group has.
 
     Attributes:
         embed: orders by its hidden value number `hidden`.

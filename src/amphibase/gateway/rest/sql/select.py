@@ -153,9 +153,10 @@ class SelectCompiler:
     def _sort(self, sort: Sort, row: RowAlias) -> str:
         if sort.embed is not None:
             term = _sorted_by(sort.embed, sort.hidden)
-        else:
-            assert sort.operand is not None
+        elif sort.operand is not None:
             term = value_of(sort.operand, row, self._parameters)
+        else:
+            term = "count(*)"
         if sort.descending is not None:
             term += " DESC" if sort.descending else " ASC"
         if sort.nulls_first is not None:
