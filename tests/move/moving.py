@@ -11,6 +11,8 @@ from tests.commands import Completed, Forked, inherited, run
 from tests.move.application import contents, open_engine, stored_files
 
 SECONDS = 60
+OWN = ("amphibase_freeze", "amphibase_move")
+"""What the names of a move's own tables and schemas begin with."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ class MoveFolder:
             engine = open_engine(url)
             names = [*inspect(engine).get_table_names(), *inspect(engine).get_schema_names()]
             engine.dispose()
-            assert not [name for name in names if name.startswith("amphibase_")]
+            assert not [name for name in names if name.startswith(OWN)]
 
     def check_equal(self) -> None:
         """Check that both sides hold the same rows, accounts and files."""
