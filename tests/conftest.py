@@ -2,11 +2,13 @@
 
 import gc
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from inspect import signature
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import certifi
@@ -125,10 +127,18 @@ VARIABLES = {
 }
 
 
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the test's own. pytest's fixture numbers them, and for the next number it looks
+    through the folders of all tests before."""
+    name = re.sub(r"\W", "_", request.node.name)[:20]
+    return Path(mkdtemp(prefix=f"{name}_", dir=tmp_path_factory.getbasetemp()))
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads the developer's own settings, or writes beside the code."""
-    for name in VARIABLES & os.environ.keys():
+    for name in VARIABLES.intersection(os.environ):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

@@ -1,8 +1,8 @@
 """Ends of a move with files, which are stored and read by the ways of an application."""
 
 import base64
-import hashlib
 import json
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ from amphibase.sql.backend import SqlBackend
 from amphibase.testing.supabase import LocalSupabase
 
 BUCKET = "pictures"
-LARGE = b"".join(hashlib.sha256(number.to_bytes(4)).digest() for number in range(9 * 2**15))
+LARGE = random.Random(1).randbytes(9 * 2**20)
 """9 MiB: more than a project takes in one request."""
 
 
