@@ -4,8 +4,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import amphibase
 
 PACKAGE = Path(amphibase.__file__).parent
@@ -28,13 +26,10 @@ def functions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
             yield from functions(child)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=str(path.relative_to(PACKAGE))) for path in PACKAGE.rglob("*.py")],
-)
-def test_docstrings_begin_with_a_verb(path: Path) -> None:
+def test_docstrings_begin_with_a_verb() -> None:
     nouns = [
-        f"{function.name}: {text.splitlines()[0]}"
+        f"{path.relative_to(PACKAGE)}: {function.name}: {text.splitlines()[0]}"
+        for path in PACKAGE.rglob("*.py")
         for function in functions(ast.parse(path.read_text()))
         if (text := ast.get_docstring(function))
         and (text.startswith("`") or text.split()[0].lower().rstrip("s'") in NO_VERBS)
