@@ -48,6 +48,10 @@ async def test_in_production_a_database_that_is_behind_is_rejected(
         await prepare(application.database, settings, application.models)
     await application.upgrade()
     await prepare(application.database, settings, application.models)
+    application.add_notes()
+    with pytest.raises(ConfigurationError, match=r"lacks the tables of models \(\w*notes\)"):
+        await prepare(application.database, settings, application.models)
+    await prepare(application.database, application.settings, application.models)
     application.write("later", "0002", "pass")
     with pytest.raises(ConfigurationError, match="amphibase db upgrade"):
         await prepare(application.database, settings, application.models)

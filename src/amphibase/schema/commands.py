@@ -33,6 +33,7 @@ from amphibase.schema.migrations.policy_changes import PolicyChanges
 from amphibase.schema.migrations.revision_file import RevisionFile, write_revision
 from amphibase.schema.migrations.scratch import scratch_database
 from amphibase.schema.migrations.transaction import schema_transaction
+from amphibase.schema.missing_tables import missing_tables
 from amphibase.schema.policy_script import script as policies
 from amphibase.settings import Settings
 
@@ -222,14 +223,20 @@ async def require_current(database: Database, settings: Settings, metadata: Meta
     """Reject a database that is behind, at a start in production.
 
     Raises:
-        ConfigurationError: revisions are pending, or with `RLS=true` rows are not guarded as the
-            models declare; says what to run.
+        ConfigurationError: revisions are pending, no revision creates the table of a model, or
+            with `RLS=true` rows are not guarded as the models declare; says what to run.
     """
     if any(status.behind for status in await current(database, settings, metadata)):
         raise ConfigurationError("The database is behind: run `amphibase db upgrade`")
     if "records" in settings.parts_in(database.url):
         async with database.read() as connection:
+            lacking = await connection.run_sync(missing_tables, metadata)
             unlogged = await connection.run_sync(change_log.missing, metadata)
+        if lacking:
+            raise ConfigurationError(
+                f"The database lacks the tables of models ({', '.join(lacking)}): write a revision "
+                "in development (`amphibase db revision`), and run `amphibase db upgrade`"
+            )
         if unlogged:
             raise ConfigurationError(
                 f"The log of changes lacks the {', the '.join(each.subject for each in unlogged)}: "

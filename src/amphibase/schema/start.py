@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from sqlalchemy import Connection, MetaData, inspect
+from sqlalchemy import Connection, MetaData
 
 from amphibase.database.engine import Database
 from amphibase.database.errors import translated_errors
 from amphibase.schema import change_log
 from amphibase.schema.migrations.locations import locate_chains
+from amphibase.schema.missing_tables import missing_tables
 from amphibase.schema.row_level_security import require_decision
 from amphibase.settings import Settings
 
@@ -52,11 +53,9 @@ async def _is_current(database: Database, settings: Settings, metadata: MetaData
             return False
         if "records" not in settings.parts_in(database.url):
             return True
-        if settings.environment != "development":
-            return not change_log.missing(connection, metadata)
-        names = set(inspect(connection).get_table_names())
-        tables = [table.name for table in metadata.tables.values() if table.schema is None]
-        return names.issuperset(tables) and not change_log.missing(connection, metadata)
+        return not (
+            missing_tables(connection, metadata) or change_log.missing(connection, metadata)
+        )
 
     with translated_errors():
         async with database.read() as connection:
