@@ -40,6 +40,17 @@ async def test_a_generated_link_signs_in_and_no_email_is_sent(
     assert session["user"]["id"] == link["id"]
 
 
+async def test_a_second_link_to_a_sign_up_needs_no_password(api: Api) -> None:
+    body = {"type": "signup", "email": "ann@example.com"}
+    for more in ({"password": PASSWORD}, {"data": {"name": "Ann"}}):
+        link = await api.post("/admin/generate_link", {**body, **more}, token=SERVICE)
+    assert link.json()["user_metadata"]["name"] == "Ann"
+    await api.post("/verify", {"type": "signup", "token_hash": link.json()["hashed_token"]})
+    assert (await api.sign_in()).status_code == 200
+    asked = "payload->>'action' = 'user_confirmation_requested'"
+    assert api.rows(f"SELECT 1 FROM auth.audit_log_entries WHERE {asked}") == []
+
+
 async def test_generated_links_change_an_address_together(api: Api) -> None:
     await api.create()
     body = {"email": "ann@example.com", "new_email": "new@example.com"}
@@ -83,6 +94,7 @@ async def test_a_link_for_another_change_of_address_makes_the_one_before_void(
         ({"type": "nonsense", "email": "new@example.com"}, 400, "validation_failed"),
         ({"type": "recovery", "email": "new@example.com"}, 404, "user_not_found"),
         ({"type": "invite", "email": "ann@example.com"}, 422, "email_exists"),
+        ({"type": "signup", "email": "ann@example.com"}, 422, "email_exists"),
         (
             {"type": "signup", "email": "ann@example.com", "password": PASSWORD},
             422,

@@ -62,7 +62,7 @@ async def generate_link(core: Core, request: Request) -> Response:
     redirect_to = core.redirects.of(request, body.redirect_to)
     # The link to a new account has the type of a sign-up, whatever the body says.
     kind = body.type
-    password_hash = await _hash_for(core, body)
+    password_hash = await _hash_for(core, body, email)
     async with core.database.write() as connection:
         match kind:
             case "signup":
@@ -111,20 +111,21 @@ async def _audit_link(
         case "invite":
             traits = {"user_id": str(user.id), "user_email": user.row.email}
             await core.audit.record_admin(connection, role, AuditAction.INVITED, traits)
-        case "signup":
-            traits = {"provider": "email"}
-            action = AuditAction.CONFIRMATION_REQUESTED
-            await core.audit.record(connection, user.row, action, traits=traits)
         case "magiclink" | "recovery":
             await core.audit.record(connection, user.row, AuditAction.RECOVERY_REQUESTED)
 
 
-async def _hash_for(core: Core, body: GenerateLinkBody) -> str | None:
-    if body.type == "signup":
-        if not body.password:
-            raise invalid("Signup requires a valid password")
+async def _hash_for(core: Core, body: GenerateLinkBody, email: str) -> str | None:
+    """Return the hash of the password that a link to a sign-up sets, if any: who is there already
+    needs none. Raises AuthError."""
+    if body.type != "signup":
+        return None
+    if body.password:
         await check_password(core.settings, body.password)
         return await core.passwords.hash(body.password)
+    async with core.database.read() as connection:
+        if await core.users.find_by_email(connection, email) is None:
+            raise invalid("Signup requires a valid password")
     return None
 
 
