@@ -44,6 +44,12 @@ def test_an_empty_database_decides_nothing(tmp_path: Path, postgres_url: str) ->
                 "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
                 "CREATE TABLE users (id serial PRIMARY KEY)",
                 "CREATE TRIGGER t BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION f()",
+                # That of Realtime is none of the application's.
+                "CREATE SCHEMA realtime",
+                "CREATE FUNCTION realtime.write_to_outbox() RETURNS trigger LANGUAGE plpgsql "
+                "AS 'BEGIN RETURN NULL; END'",
+                'CREATE TRIGGER "000_realtime_outbox" AFTER INSERT ON users '
+                "FOR EACH ROW EXECUTE FUNCTION realtime.write_to_outbox()",
             ],
             "triggers",
             "1 triggers",

@@ -14,7 +14,7 @@ from tests.servers import new_server
 
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import project as project_module
-from amphibase.gateway.project import ROLES, derive_password, prepare, url_of
+from amphibase.gateway.project import ROLES, SERVICE_ROLES, derive_password, prepare, url_of
 from amphibase.gateway.server_roles import PROJECT_ROLES
 from amphibase.postgres import Server
 
@@ -263,6 +263,23 @@ async def test_a_user_who_may_not_make_a_project_is_told_so(project: ProjectData
     with pytest.raises(ConfigurationError, match=r"The user mere cannot .* as a superuser"):
         await prepare(url_of(project.owner, "mere", "mere"), PASSWORD)
     keep(project.owner, "DROP ROLE mere")
+
+
+async def test_who_may_not_change_passwords_changes_none_and_works_with_those_of_before() -> None:
+    with new_server() as server:
+        url = server.create_database("theirs")
+        roles = await prepare(url, PASSWORD)
+        keep(
+            url,
+            "CREATE ROLE mere LOGIN CREATEROLE PASSWORD 'mere'",
+            f"GRANT {', '.join(SERVICE_ROLES)} TO mere WITH ADMIN OPTION",
+        )
+        mere = url_of(url, "mere", "mere")
+        with pytest.raises(ConfigurationError, match=r"mere cannot change .* PGRST_DB_URI"):
+            await prepare(mere, "another password of the roles")
+        assert await prepare(mere, PASSWORD) == roles
+        for each in (roles.authenticator, roles.auth_admin, roles.storage_admin):
+            psycopg.connect(each).close()
 
 
 async def test_a_server_that_is_not_there_is_reported_with_its_reason_and_without_the_password(

@@ -14,7 +14,8 @@ the project and applies migrations.
 import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -110,6 +111,9 @@ WHERE database = %s AND temporary AND active_pid IS NOT NULL
 END_SECONDS = 10
 END_INTERVAL = 0.01
 
+LET_IN_ATTEMPTS, SIGNED_IN_ATTEMPTS, LET_IN_PAUSE = 10, 3, 0.05
+"""Gateways that start at the same moment try to sign in, and may give the same password."""
+
 _SIGNED_IN = "SELECT usename FROM pg_stat_activity WHERE usename = ANY(%s) LIMIT 1"
 
 
@@ -192,10 +196,7 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
             await connection.execute(EXPOSE if exposes_new_tables else HIDE)
             await connection.commit()
         urls = role_urls(url, password)
-        opened = await asyncio.gather(*map(_is_let_in, astuple(urls)))
-        for role, is_open in zip(SERVICE_ROLES, opened, strict=True):
-            if not is_open:
-                await _let_in(connection, role, password)
+        await _let_in(connection, urls, password)
         return urls
 
 
@@ -289,27 +290,58 @@ async def _is_let_in(url: str) -> bool:
     return True
 
 
-async def _let_in(connection: AsyncConnection, role: str, password: str) -> None:
-    """Give a role the password.
+async def _let_in(connection: AsyncConnection, urls: RoleUrls, password: str) -> None:
+    """Give the services' roles the password, all or none; those that have it keep it.
 
     Raises:
         ConfigurationError: a service of another gateway is signed in, whose password it would
-            change.
+            change, or the user may not change it.
+        psycopg.Error: others change them too, again and again.
     """
-    cursor = await connection.execute(_SIGNED_IN, (list(SERVICE_ROLES),))
-    if (signed_in := await cursor.fetchone()) is not None:
-        raise ConfigurationError(
-            f"Another gateway is connected to this server as {signed_in[0]}, by a password "
-            "that would change: stop it, or give both the same user and password in "
-            "--database-url"
+    for attempt in range(1, LET_IN_ATTEMPTS + 1):
+        is_open = dict(
+            zip(SERVICE_ROLES, await asyncio.gather(*map(_is_let_in, astuple(urls))), strict=True)
         )
-    # Hashed here: a log of statements must not hold the password.
-    hashed = connection.pgconn.encrypt_password(
-        password.encode(), role.encode(), b"scram-sha-256"
-    ).decode()
-    await connection.execute(
-        sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(hashed))
-    )
+        closed = [role for role in SERVICE_ROLES if not is_open[role]]
+        if not closed:
+            return
+        cursor = await connection.execute(_SIGNED_IN, (list(SERVICE_ROLES),))
+        signed_in = await cursor.fetchone()
+        try:
+            if signed_in is None:
+                await _change_passwords(connection, closed, password)
+                return
+        except psycopg.errors.InternalError_:  # another gateway has changed one at this moment
+            if attempt == LET_IN_ATTEMPTS:
+                raise
+        if signed_in is not None and attempt == SIGNED_IN_ATTEMPTS:
+            raise ConfigurationError(
+                f"Another gateway is connected to this server as {signed_in[0]}, by a password "
+                "that would change: stop it, or give both the same user and password in "
+                "--database-url"
+            )
+        await connection.rollback()
+        await asyncio.sleep(random.uniform(0, attempt * LET_IN_PAUSE))  # noqa: S311 - no secret
+
+
+async def _change_passwords(
+    connection: AsyncConnection, roles: Sequence[str], password: str
+) -> None:
+    """Give roles the password in one transaction. Raises ConfigurationError."""
+    for role in roles:
+        # Hashed here: a log of statements must not hold the password.
+        hashed = connection.pgconn.encrypt_password(
+            password.encode(), role.encode(), b"scram-sha-256"
+        ).decode()
+        statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
+        try:
+            await connection.execute(statement.format(sql.Identifier(role), sql.Literal(hashed)))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise ConfigurationError(
+                f"The user {connection.info.user} cannot change the password of the role {role} "
+                f"({error.diag.message_primary}), so nothing was changed. Start once as a "
+                "superuser, and name the same password in PGRST_DB_URI both times: roles keep it"
+            ) from None
     await connection.commit()
 
 

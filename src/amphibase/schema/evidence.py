@@ -128,6 +128,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Rows], Judgement]], ...] = (
         "triggers",
         "SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT t.tgisinternal "
+        "AND t.tgfoid IS DISTINCT FROM to_regprocedure('realtime.write_to_outbox()') "
         "AND n.nspname !~ '^(pg_|information_schema$|auth$|storage$)'",
         _count("triggers"),
     ),

@@ -27,7 +27,9 @@ TABLES: LiteralString = """
              WHERE part.oid = class.oid OR part.oid IN (
                 SELECT relid FROM pg_partition_tree(class.oid) WHERE isleaf)),
            ARRAY(SELECT tgname::text FROM pg_trigger
-                  WHERE tgrelid = class.oid AND NOT tgisinternal AND tgname <> %s ORDER BY tgname)
+                  WHERE tgrelid = class.oid AND NOT tgisinternal AND tgname <> %s
+                    AND tgfoid IS DISTINCT FROM to_regprocedure('realtime.write_to_outbox()')
+                  ORDER BY tgname)
       FROM pg_class class JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
      WHERE class.relkind IN ('r', 'p') AND NOT class.relispartition
        AND class.relpersistence <> 't' AND nspname !~ '^(pg_|information_schema$|amphibase_move$)'
