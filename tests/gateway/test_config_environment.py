@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import read_config
 
 
@@ -28,3 +29,12 @@ def test_references_are_found_in_the_files_of_the_supabase_cli(
     assert read_config(config).vault == {
         "A": "no", "B": "test", "C": "environment", "D": "own", "E": "root"
     }, ".env.local is of no test"  # fmt: skip
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "supabase/config.toml"
+    config.parent.mkdir()
+    config.touch()
+    (config.parent / ".env.local").write_bytes(b"A=\xff")
+    with pytest.raises(ConfigurationError, match=r"supabase/\.env\.local: is not UTF-8 text$"):
+        read_config(config)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from amphibase.errors import ConfigurationError
+
 
 def settings_environment() -> Mapping[str, str | None]:
     """Return the variables that settings are read from: the environment and `.env`."""
@@ -18,6 +20,9 @@ def referable_environment(folder: Path) -> Mapping[str, str | None]:
 
     Args:
         folder: `supabase`, whose files win over those of the project's folder.
+
+    Raises:
+        ConfigurationError: a file is not UTF-8 text.
     """
     stage = os.environ.get("SUPABASE_ENV") or "development"
     names = [".env", f".env.{stage}", ".env.local", f".env.{stage}.local"]
@@ -26,5 +31,8 @@ def referable_environment(folder: Path) -> Mapping[str, str | None]:
     values: dict[str, str | None] = {}
     for place in (folder.parent, folder):
         for name in names:
-            values |= dotenv_values(place / name)
+            try:
+                values |= dotenv_values(place / name)
+            except UnicodeDecodeError:
+                raise ConfigurationError(f"{place / name}: is not UTF-8 text") from None
     return {**values, **os.environ}
