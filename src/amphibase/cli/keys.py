@@ -33,7 +33,7 @@ def generate(
     key = Key.generate()
     write_key_file(path, [key, *older])
     results().print(
-        f"Key {key.kid} in {escape(str(path))}: it signs; {len(older)} older ones verify"
+        f"Key {key.kid} in {escape(str(path))}: it signs; keys that still verify: {len(older)}"
     )
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # what serves in the foreground would keep it in memory
     from rich.console import Console
 
 app = typer.Typer(help="A local Supabase.", no_args_is_help=True)
-app.command("sql")(supabase_project.sql)
-app.command("check")(supabase_project.check)
 
 
 class Output(StrEnum):
@@ -177,6 +175,10 @@ def grants(data_dir: DataDirOption = None) -> None:
         typer.echo(grants_sql(tables), nl=False)
     else:
         _console().print("[green]✓[/green] A role has grants on every table")
+
+
+app.command("sql")(supabase_project.sql)
+app.command("check")(supabase_project.check)
 
 
 def _settings(**options: Any) -> GatewaySettings:
