@@ -186,5 +186,5 @@ def test_a_command_names_the_databases_of_which_one_is_not_reached(tmp_path: Pat
     assert done.returncode == 2
     assert (
         "(DATABASE_URL is sqlite:///data/amphibase.db, "
-        "ACCOUNTS_DATABASE_URL is postgresql://ann@127.0.0.1:1/accounts)\n" in done.stderr
+        "ACCOUNTS_DATABASE_URL is postgresql://ann@127.0.0.1:1/accounts): " in done.stderr
     )
