@@ -107,12 +107,14 @@ def _one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _patient_clients() -> Iterator[None]:
-    """On a busy machine, hashing a password may take the five seconds that httpx waits."""
+def _patience() -> Iterator[None]:
+    """On a busy machine, hashing a password may take the five seconds that httpx waits, and the
+    writers before one on SQLite the ten that a pool does."""
     default = signature(httpx.get).parameters["timeout"].default
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "read", "write", "pool"):
             patch.setattr(default, name, CLIENT_SECONDS)
+        patch.setattr("amphibase.database.engine.POOL_TIMEOUT_SECONDS", CLIENT_SECONDS)
         yield
 
 
