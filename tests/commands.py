@@ -23,6 +23,7 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
     [
         "tests.commands",
+        "tests.preloaded",
         *(f"amphibase.cli.{name}" for name in ("access", "server", "db", "users", "files", "move")),
         # What most commands import late, and all of the tests' would import once more.
         *("aiosqlite", "amphibase.build", "amphibase.http.limits", "rich.markdown", "uvloop"),
