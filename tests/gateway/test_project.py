@@ -277,9 +277,9 @@ async def test_who_may_not_change_passwords_changes_none_and_works_with_those_of
         mere = url_of(url, "mere", "mere")
         with pytest.raises(ConfigurationError, match=r"mere cannot change .* PGRST_DB_URI"):
             await prepare(mere, "another password of the roles")
-        assert await prepare(mere, PASSWORD) == roles
         for each in (roles.authenticator, roles.auth_admin, roles.storage_admin):
             psycopg.connect(each).close()
+        assert await prepare(mere, PASSWORD) == roles
 
 
 async def test_a_server_that_is_not_there_is_reported_with_its_reason_and_without_the_password(
