@@ -5,10 +5,17 @@ import json
 import random
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.gateway.conftest import PASSWORD
 from tests.gateway.realtime.api import ANON, Api, Wire
-from tests.gateway.realtime.conftest import Connect, on_both_sources, serving
+from tests.gateway.realtime.conftest import (
+    REPLICATION,
+    TRIGGERS,
+    Connect,
+    on_both_sources,
+    serving,
+)
 from tests.gateway.realtime.random_changes import (
     ROOMS_OF_USERS,
     TABLE,
@@ -77,9 +84,18 @@ async def test_each_subscriber_receives_what_its_claims_and_filters_say(
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("major", "has_rooms"), [(15, True), (18, True), (18, False)])
+@pytest.mark.parametrize(
+    ("major", "has_rooms", "way"),
+    [
+        (15, True, REPLICATION),
+        (18, True, REPLICATION),
+        (18, False, REPLICATION),
+        (15, True, TRIGGERS),
+        (18, False, TRIGGERS),
+    ],
+)
 async def test_fifty_subscribers_receive_what_they_may_of_fifty_thousand_changes(
-    tmp_path: Path, connect: Connect, major: int, has_rooms: bool
+    tmp_path: Path, connect: Connect, major: int, has_rooms: bool, way: str
 ) -> None:
     settings = {"wal_level": "logical"}
     with start(tmp_path / "postgres", settings=settings, least=18 if major == 18 else 14) as server:
@@ -87,6 +103,9 @@ async def test_fifty_subscribers_receive_what_they_may_of_fifty_thousand_changes
             pytest.skip(f"Postgres {major} is not installed")
         url = server.create_database("realtime")
         await prepare(url, PASSWORD, exposes_new_tables=True)
+        if way == TRIGGERS:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("ALTER ROLE supabase_realtime_admin NOREPLICATION")
         async with serving(url) as api:
             await api.run(
                 "CREATE SCHEMA shop",
