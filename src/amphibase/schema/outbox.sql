@@ -61,9 +61,11 @@ DECLARE
     has_new boolean := TG_OP <> 'DELETE';
     is_published record;
 BEGIN
-    -- As `outbox_is_read`, which takes longer to call.
-    IF coalesce(pg_sequence_last_value('realtime.outbox_lease'), 0)
+    -- As `outbox_is_read`, which takes longer to call. Where somebody has dropped what it writes to,
+    -- it is the reader that fails, and not the writer.
+    IF coalesce(pg_sequence_last_value(to_regclass('realtime.outbox_lease')), 0)
         <= extract(epoch FROM clock_timestamp())
+        OR to_regclass('realtime.outbox') IS NULL
     THEN
         RETURN NULL;
     END IF;

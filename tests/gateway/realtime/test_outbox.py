@@ -103,6 +103,18 @@ async def test_triggers_are_there_while_a_gateway_reads(database: str) -> None:
     assert await query(database, "SELECT count(*) FROM realtime.outbox") == [0]
 
 
+@pytest.mark.parametrize("dropped", ["TABLE realtime.outbox", "SEQUENCE realtime.outbox_lease"])
+async def test_whoever_drops_the_outbox_does_not_stop_those_who_write(
+    database: str, dropped: str
+) -> None:
+    await run(database, *ITEMS)
+    async with opened(database):
+        with psycopg.connect(database) as connection:
+            connection.execute(f"DROP {dropped}".encode())
+            connection.execute("INSERT INTO shop.items VALUES (1)")
+            connection.rollback()
+
+
 async def test_triggers_that_a_killed_gateway_has_left_write_nothing_and_are_removed(
     database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
