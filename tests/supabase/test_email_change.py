@@ -36,7 +36,7 @@ def token_to(supabase: LocalSupabase, address: str) -> str:
     return unquote(match[1])
 
 
-async def test_is_confirmed_by_both_links_and_signs_nobody_in(
+async def test_is_confirmed_by_a_link_and_signs_nobody_in(
     supabase: LocalSupabase, backend: Backend
 ) -> None:
     signed_up = await backend.accounts.sign_up(OLD, PASSWORD)
@@ -46,8 +46,8 @@ async def test_is_confirmed_by_both_links_and_signs_nobody_in(
         await backend.accounts.change_email(caller, "not the password", NEW)
     await backend.accounts.change_email(caller, PASSWORD, NEW)
     first, second = token_to(supabase, NEW), token_to(supabase, OLD)
-    assert await backend.accounts.confirm_email_change(ANONYMOUS, first) is None
-    account = await backend.accounts.confirm_email_change(ANONYMOUS, second)
+    # One of them suffices where sign-ups confirm themselves, as upstream.
+    account = await backend.accounts.confirm_email_change(ANONYMOUS, first)
     assert account is not None
     assert (account.id, account.email) == (signed_up.account.id, NEW)
     with pytest.raises(InvalidLink):
