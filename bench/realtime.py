@@ -36,6 +36,7 @@ ITS_INSERT = "its INSERT, p99"
 IN_SQL = "asked one by one"
 BARE_LOOP = "bare uvicorn"
 NO_SUBSCRIBER = "no subscriber"
+BY_TRIGGERS = "by triggers"
 WANTED = "wanted"
 
 SUBSCRIBERS, MANY = 100, 1_000
@@ -195,6 +196,18 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
                 for name, count in ((OURS, SUBSCRIBERS), (NO_SUBSCRIBER, 0)):
                     figures = load("writers", **of_database, count=count, seconds=seconds)
                     writers.add(name, figures["rate"])
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER ROLE supabase_realtime_admin NOREPLICATION")
+        with gateway(BY_TRIGGERS, url, scratch) as server:
+            of_database = {"port": server.port, "url": url}
+            for _ in range(rounds):
+                delays = load(
+                    "latency", **of_database, count=SUBSCRIBERS, seconds=seconds, rate=RATE
+                )
+                p50.add(BY_TRIGGERS, delays["p50"])
+                p99.add(BY_TRIGGERS, delays["p99"])
+                figures = load("writers", **of_database, count=SUBSCRIBERS, seconds=seconds)
+                writers.add(BY_TRIGGERS, figures["rate"])
         measurements = [p50, p99, rate, fan_out, memory, writers, queries]
         return report.finish(
             "realtime", measurements, None, console,
