@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from amphibase.gateway.data_dir import DataDir, RunningGateway
-from amphibase.gateway.project import url_of
+from amphibase.gateway.service_roles import url_of
 from amphibase.postgres import Server
 
 PUBLISHED = """

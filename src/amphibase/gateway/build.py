@@ -19,8 +19,8 @@ from amphibase.settings_loading import load
 
 if TYPE_CHECKING:  # each service is imported at its first request
     from amphibase.accounts.jwt.key_ring import KeyRing
-    from amphibase.gateway.project import RoleUrls
     from amphibase.gateway.service import Service
+    from amphibase.gateway.service_roles import RoleUrls
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a request to the Data API, whose bodies are held in memory."""

@@ -23,7 +23,7 @@ from amphibase.gateway.settings import GatewaySettings, revealed
 from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:
-    from amphibase.gateway.project import RoleUrls
+    from amphibase.gateway.service_roles import RoleUrls
     from amphibase.postgres import Server
 
 logger = redacted_logger("amphibase.gateway")
@@ -108,7 +108,7 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
 
 def _password_of_roles(settings: GatewaySettings, folder: DataDir, owner_url: str) -> str:
     """Return what the roles of the services sign in with."""
-    from amphibase.gateway.project import AUTHENTICATOR, derive_password
+    from amphibase.gateway.service_roles import AUTHENTICATOR, derive_password
 
     own = unquote(urlsplit(revealed(settings.authenticator_url)).password or "")
     return folder.password(own or derive_password(owner_url, AUTHENTICATOR))

@@ -7,20 +7,17 @@ and `queues.sql` what migrations mention of services that are not here, and `pgc
 `uuid_ossp.sql` stand for extensions that the server lacks. A database that has all of it is known
 by a mark, so that opening it again takes one query.
 
-Each service signs in as a role of its own, with no more rights than it needs; the superuser makes
-the project and applies migrations.
+The superuser makes the project and applies migrations; the services sign in as `service_roles`
+says.
 """
 
 import asyncio
 import hashlib
-import hmac
-import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import LiteralString, NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -28,7 +25,13 @@ from psycopg import AsyncConnection, sql
 from amphibase.database.reasons import reason_of
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.postgres import MINIMUM_MAJOR
-from amphibase.published_secrets import has_published_password
+from amphibase.gateway.service_roles import (
+    CONNECT_SECONDS,
+    SERVICE_ROLES,
+    RoleUrls,
+    let_in,
+    role_urls,
+)
 
 SCHEMA = Path(__file__).parents[1] / "schema"
 ROLES = SCHEMA / "roles.sql"
@@ -54,16 +57,7 @@ SUBSTITUTES = {"pgcrypto": SCHEMA / "pgcrypto.sql", "uuid-ossp": SCHEMA / "uuid_
 REVISIONS = SCHEMA / "migrations"
 
 SEARCH_PATH = sql.SQL('"$user", public, extensions')
-CONNECT_SECONDS = 10
-AUTHENTICATOR = "authenticator"
-AUTH_ADMIN = "supabase_auth_admin"
-STORAGE_ADMIN = "supabase_storage_admin"
-REALTIME_ADMIN = "supabase_realtime_admin"
-
 API_ROLES = "anon, authenticated, service_role"
-
-UNGUESSABLE_BYTES = 32
-"""Of a random password, such as that of an embedded Postgres."""
 
 ONE_AT_A_TIME = "SELECT pg_advisory_lock(hashtext('project of amphibase'))"
 """Held until the connection ends, so that a missing object is created only once."""
@@ -101,8 +95,6 @@ class _State(NamedTuple):
     missing_roles: list[str]
 
 
-SERVICE_ROLES = (AUTHENTICATOR, AUTH_ADMIN, STORAGE_ADMIN, REALTIME_ADMIN)
-
 _STREAMS = """
 SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
 WHERE database = %s AND temporary AND active_pid IS NOT NULL
@@ -110,29 +102,6 @@ WHERE database = %s AND temporary AND active_pid IS NOT NULL
 
 END_SECONDS = 10
 END_INTERVAL = 0.01
-
-LET_IN_ATTEMPTS, SIGNED_IN_ATTEMPTS, LET_IN_PAUSE = 10, 3, 0.05
-"""Gateways that start at the same moment try to sign in, and may give the same password."""
-
-_SIGNED_IN = "SELECT usename FROM pg_stat_activity WHERE usename = ANY(%s) LIMIT 1"
-
-
-@dataclass(frozen=True)
-class RoleUrls:
-    """The URLs of a project's database for the services, each as a role of its own.
-
-    Attributes:
-        authenticator: for the Data API, which becomes the roles of callers.
-        auth_admin: for Auth, which owns the tables of `auth`.
-        storage_admin: for Storage, which owns those of `storage` and becomes the roles of callers.
-        realtime_admin: for Realtime, which owns those of `realtime`, becomes the roles of callers
-            and reads what is committed.
-    """
-
-    authenticator: str = field(repr=False)
-    auth_admin: str = field(repr=False)
-    storage_admin: str = field(repr=False)
-    realtime_admin: str = field(repr=False)
 
 
 async def needs_revisions(url: str) -> bool:
@@ -196,23 +165,8 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
             await connection.execute(EXPOSE if exposes_new_tables else HIDE)
             await connection.commit()
         urls = role_urls(url, password)
-        await _let_in(connection, urls, password)
+        await let_in(connection, urls, password)
         return urls
-
-
-def role_urls(url: str, password: str) -> RoleUrls:
-    """Return a database's URLs for the services.
-
-    Args:
-        url: of a database that `prepare` or `copy` created, as any user.
-        password: of the services' roles.
-    """
-    return RoleUrls(
-        url_of(url, AUTHENTICATOR, password),
-        url_of(url, AUTH_ADMIN, password),
-        url_of(url, STORAGE_ADMIN, password),
-        url_of(url, REALTIME_ADMIN, password),
-    )
 
 
 async def copy(url: str, name: str) -> str:
@@ -279,70 +233,6 @@ async def _read_state(connection: AsyncConnection) -> _State:
     row = await cursor.fetchone()
     assert row is not None
     return _State(*row)
-
-
-async def _is_let_in(url: str) -> bool:
-    """Whether the role of a URL signs in with its password."""
-    try:
-        await (await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-async def _let_in(connection: AsyncConnection, urls: RoleUrls, password: str) -> None:
-    """Give the services' roles the password, all or none; those that have it keep it.
-
-    Raises:
-        ConfigurationError: a service of another gateway is signed in, whose password it would
-            change, or the user may not change it.
-        psycopg.Error: others change them too, again and again.
-    """
-    for attempt in range(1, LET_IN_ATTEMPTS + 1):
-        is_open = dict(
-            zip(SERVICE_ROLES, await asyncio.gather(*map(_is_let_in, astuple(urls))), strict=True)
-        )
-        closed = [role for role in SERVICE_ROLES if not is_open[role]]
-        if not closed:
-            return
-        cursor = await connection.execute(_SIGNED_IN, (list(SERVICE_ROLES),))
-        signed_in = await cursor.fetchone()
-        try:
-            if signed_in is None:
-                await _change_passwords(connection, closed, password)
-                return
-        except psycopg.errors.InternalError_:  # another gateway has changed one at this moment
-            if attempt == LET_IN_ATTEMPTS:
-                raise
-        if signed_in is not None and attempt == SIGNED_IN_ATTEMPTS:
-            raise ConfigurationError(
-                f"Another gateway is connected to this server as {signed_in[0]}, by a password "
-                "that would change: stop it, or give both the same user and password in "
-                "--database-url"
-            )
-        await connection.rollback()
-        await asyncio.sleep(random.uniform(0, attempt * LET_IN_PAUSE))  # noqa: S311 - no secret
-
-
-async def _change_passwords(
-    connection: AsyncConnection, roles: Sequence[str], password: str
-) -> None:
-    """Give roles the password in one transaction. Raises ConfigurationError."""
-    for role in roles:
-        # Hashed here: a log of statements must not hold the password.
-        hashed = connection.pgconn.encrypt_password(
-            password.encode(), role.encode(), b"scram-sha-256"
-        ).decode()
-        statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
-        try:
-            await connection.execute(statement.format(sql.Identifier(role), sql.Literal(hashed)))
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise ConfigurationError(
-                f"The user {connection.info.user} cannot change the password of the role {role} "
-                f"({error.diag.message_primary}), so nothing was changed. Start once as a "
-                "superuser, and name the same password in PGRST_DB_URI both times: roles keep it"
-            ) from None
-    await connection.commit()
 
 
 async def _substitute_extensions(connection: AsyncConnection) -> None:
@@ -417,32 +307,3 @@ def _fingerprint() -> str:
             digest.update(f"{chain}/{revision.name}".encode())
             digest.update(revision.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def derive_password(owner_url: str, role: str) -> str | None:
-    """Derive the password of a role from that of the database's owner.
-
-    A role's password is the server's. So each gateway on a server, whatever its data folder, has to
-    give a role the same one, or it locks the others out.
-
-    Returns:
-        None where the URL has no password, and what everybody could derive would protect nothing.
-    """
-    password = unquote(urlsplit(owner_url).password or "").encode()
-    if not password:
-        return None
-    if len(password) < UNGUESSABLE_BYTES and not has_published_password(owner_url):
-        # The derived one must not reveal the first.
-        password = hashlib.scrypt(password, salt=b"amphibase", n=2**14, r=8, p=1)
-    return hmac.new(password, f"password of {role}".encode(), hashlib.sha256).hexdigest()
-
-
-def url_of(url: str, user: str, password: str) -> str:
-    """Return the URL of the same database as another user."""
-    parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")[2]
-    options = [each for each in parse_qsl(parts.query) if each[0] not in ("user", "password")]
-    return parts._replace(
-        netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{place}",
-        query=urlencode(options, quote_via=quote),
-    ).geturl()

@@ -24,6 +24,7 @@ from amphibase.gateway import project as database
 from amphibase.gateway.build import WEBSOCKET_OPTIONS, Project, build
 from amphibase.gateway.keys import ApiKeys, api_key
 from amphibase.gateway.postgres import MINIMUM_MAJOR, SERVER_SETTINGS
+from amphibase.gateway.service_roles import role_urls
 from amphibase.postgres import Server as Postgres
 from amphibase.postgres import start
 from amphibase.server import UvicornServer, loop_factory
@@ -86,7 +87,7 @@ class _Projects:
         folder = self._folder / f"project_{number}"
         folder.mkdir()
         project = Project(
-            roles=database.role_urls(owner_url, self._password),
+            roles=role_urls(owner_url, self._password),
             url=f"http://127.0.0.1:{listener.getsockname()[1]}",
             folder=folder,
             keys=_fresh_keys(),

@@ -24,7 +24,8 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.auth.service import AuthApp
 from amphibase.gateway.auth.settings import AuthSettings, load_auth_settings
 from amphibase.gateway.inbox import Inbox
-from amphibase.gateway.project import copy, role_urls
+from amphibase.gateway.project import copy
+from amphibase.gateway.service_roles import role_urls
 from amphibase.postgres import Server
 
 ServeAuth = Callable[..., Awaitable[Api]]

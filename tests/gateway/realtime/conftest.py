@@ -19,9 +19,10 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.build import WEBSOCKET_OPTIONS
 from amphibase.gateway.keys import ApiKeys
-from amphibase.gateway.project import copy, drop, role_urls
+from amphibase.gateway.project import copy, drop
 from amphibase.gateway.realtime.service import RealtimeApp
 from amphibase.gateway.realtime.settings import RealtimeSettings
+from amphibase.gateway.service_roles import role_urls
 from amphibase.postgres import Server
 from amphibase.server import server
 

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import psycopg
 from tests.gateway.conftest import PASSWORD
 
-from amphibase.gateway.project import role_urls
 from amphibase.gateway.realtime.context import PUBLICATIONS
+from amphibase.gateway.service_roles import role_urls
 from amphibase.replication.outbox_stream import OutboxStream
 
 ITEMS = (

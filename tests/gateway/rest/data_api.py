@@ -14,9 +14,10 @@ from tests.gateway.conftest import PASSWORD
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.gateway.project import copy, url_of
+from amphibase.gateway.project import copy
 from amphibase.gateway.rest.service import RestApp
 from amphibase.gateway.rest.settings import RestSettings
+from amphibase.gateway.service_roles import url_of
 
 SECRET = "the secret of the Data API's tokens, long enough"
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tests.gateway.conftest import PASSWORD, ProjectDatabase
 from tests.gateway.rest.rls_api import RlsApi, open_rls_api
 
-from amphibase.gateway.project import copy, url_of
+from amphibase.gateway.project import copy
+from amphibase.gateway.service_roles import url_of
 from amphibase.postgres import Server
 
 

@@ -18,7 +18,8 @@ from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.keys import ApiKeys, s3_credentials
-from amphibase.gateway.project import copy, role_urls
+from amphibase.gateway.project import copy
+from amphibase.gateway.service_roles import role_urls
 from amphibase.gateway.storage.service import StorageApp
 from amphibase.gateway.storage.settings import StorageSettings
 from amphibase.postgres import Server
