@@ -37,7 +37,7 @@ async def test_values_of_every_kind_stay_as_they_are_stored(tmp_path: Path) -> N
         assert target.rows(query) == source.rows(query)
         assert len(target.rows(query)) == len(VALUES)
         target.run("UPDATE things SET c0 = '5' WHERE typeof(c0) = 'integer' AND c0 = 5")
-        assert [each.message for each in (await stage.verify()).differences] == ["differs"]
+        assert [each.message for each in (await stage.verify()).differences] == ["differs: c0"]
         assert await stage.reconcile() == 1
         assert target.rows(query) == source.rows(query)
         assert [kept async for kept in stage.undo()] == []

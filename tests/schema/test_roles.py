@@ -81,9 +81,10 @@ async def test_who_may_not_make_roles_is_explained_an_administrator_is_to_run(
             "USAGE of schema public for anon is missing from the database",
             "USAGE of schema public for authenticated is missing from the database",
         ]
+        with pytest.raises(ConfigurationError, match=words):
+            await application.require_current()
         note_in(application)
         attempts: list[Callable[[], Awaitable[Any]]] = [
-            application.require_current,
             partial(application.revision, "notes"),
             application.ensure,
         ]
