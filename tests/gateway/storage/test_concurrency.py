@@ -26,7 +26,7 @@ async def test_of_many_changes_of_a_path_each_happens_wholly_or_not(api: Api, se
     calls = [
         *(api.upload("b/one", content, x_upsert="true") for content in CONTENTS[:6]),
         *(api.upload("b/one", content) for content in CONTENTS[6:8]),
-        *(api.delete("/object/b/one") for _ in range(3)),
+        *(api.delete("/object/b/one") for _ in range(12)),
         api.delete("/object/b", {"prefixes": ["one", "two"]}),
         api.delete("/object/b", {"prefixes": ["two", "one"]}),
         *(api.post("/object/move", there) for _ in range(3)),

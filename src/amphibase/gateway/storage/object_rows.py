@@ -42,12 +42,18 @@ async def find(
 
 
 async def find_many(
-    connection: AsyncConnection, bucket: str, names: Sequence[str]
+    connection: AsyncConnection, bucket: str, names: Sequence[str], *, lock: bool = False
 ) -> list[RowMapping]:
-    """Find the rows of objects, in no order."""
+    """Find the rows of objects, in no order.
+
+    Args:
+        lock: keep others from changing them until the transaction ends.
+    """
     statement = select(*COLUMNS).where(
-        OBJECTS.c.bucket_id == bucket, OBJECTS.c.name.in_(set(names))
+        OBJECTS.c.bucket_id == bucket, OBJECTS.c.name == any_(literal([*names], ARRAY(Text)))
     )
+    if lock:  # in the order of their names, or two who wait for each other's would wait for ever
+        statement = statement.order_by(OBJECTS.c.name).with_for_update()
     return [*(await connection.execute(statement)).mappings()]
 
 

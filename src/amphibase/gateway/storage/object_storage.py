@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import RowMapping
@@ -23,6 +23,18 @@ from amphibase.models import utc_now, uuid7
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.storage")
+
+
+class Deletion(NamedTuple):
+    """What became of objects that were to be deleted.
+
+    Attributes:
+        rows: of those that were deleted.
+        kept: the names of those that are there still, since the caller may not delete them.
+    """
+
+    rows: list[RowMapping]
+    kept: set[str]
 
 
 class ObjectStorage:
@@ -174,13 +186,17 @@ class ObjectStorage:
 
     async def delete(
         self, caller: StorageCaller, bucket: str, names: Sequence[str], operation: str
-    ) -> list[RowMapping]:
-        """Delete those objects that the caller may delete; return their rows."""
+    ) -> Deletion:
+        """Delete those objects that the caller may delete."""
 
-        async def delete_rows() -> tuple[list[RowMapping], list[str | None]]:
-            async with self._transactions.as_caller(caller, operation, deletes=True) as connection:
-                deleted = await object_rows.remove(connection, bucket, names)
-            return deleted, [row["version"] for row in deleted]
+        async def delete_rows() -> tuple[Deletion, list[str | None]]:
+            async with self._transactions.as_admin() as connection:
+                # Held, so that nobody deletes or stores one of them before policies decide.
+                there = await object_rows.find_many(connection, bucket, names, lock=True)
+                await impersonate(connection, caller, operation, deletes=True)
+                rows = await object_rows.remove(connection, bucket, [row["name"] for row in there])
+            kept = {row["name"] for row in there} - {row["name"] for row in rows}
+            return Deletion(rows, kept), [row["version"] for row in rows]
 
         return await release(self._blobs, delete_rows)
 

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from amphibase.gateway.storage import listing, responses
 from amphibase.gateway.storage.context import StorageContext, bucket_of, checked_path, is_upsert
-from amphibase.gateway.storage.errors import AccessDenied, json_response
-from amphibase.gateway.storage.limits import check_bucket_name, checked_cache_control
+from amphibase.gateway.storage.errors import AccessDenied, NoSuchKey, json_response
+from amphibase.gateway.storage.limits import check_bucket_name, check_key, checked_cache_control
 from amphibase.gateway.storage.listing import Column, Order
 from amphibase.gateway.storage.schemas import StorageModel, read_body
 from amphibase.gateway.storage.upload_body import user_metadata_of
@@ -69,9 +69,12 @@ class ListPage(StorageModel):
 async def delete_one(context: StorageContext, request: Request) -> Response:
     caller, operation = context.authenticate(request), "storage.object.delete"
     bucket, name = checked_path(request)
-    if not await context.objects.delete(caller, bucket, [name], operation):
-        await context.objects.find(None, (bucket, name), operation)
+    check_key(name)
+    deletion = await context.objects.delete(caller, bucket, [name], operation)
+    if deletion.kept:
         raise AccessDenied
+    if not deletion.rows:
+        raise NoSuchKey
     return json_response({"message": "Successfully deleted"})
 
 
@@ -79,8 +82,8 @@ async def delete_many(context: StorageContext, request: Request) -> Response:
     caller = context.authenticate(request)
     names = (await read_body(request, DeleteObjects)).prefixes
     bucket = bucket_of(request)
-    deleted = await context.objects.delete(caller, bucket, names, "storage.object.delete_many")
-    return json_response([responses.object_json(row) for row in deleted])
+    deletion = await context.objects.delete(caller, bucket, names, "storage.object.delete_many")
+    return json_response([responses.object_json(row) for row in deletion.rows])
 
 
 async def move(context: StorageContext, request: Request) -> Response:

@@ -125,11 +125,11 @@ async def copy(s3: S3Request) -> Response:
 async def delete(s3: S3Request) -> Response:
     """DeleteObject: 204 also where there is none."""
     operation, names = "storage.s3.object.delete", [s3.key]
-    if not await s3.context.objects.delete(s3.caller, s3.bucket, names, operation):
-        service = s3.context.service(s3.http)
-        await s3.context.buckets.find(service, s3.bucket, operation)
-        if await s3.context.objects.readable_names(service, s3.bucket, names, operation):
-            raise RequestDenied  # what is there, and not the caller's to delete
+    deletion = await s3.context.objects.delete(s3.caller, s3.bucket, names, operation)
+    if deletion.kept:
+        raise RequestDenied
+    if not deletion.rows:
+        await s3.context.buckets.find(s3.context.service(s3.http), s3.bucket, operation)
     return Response(status_code=204)
 
 
@@ -143,11 +143,9 @@ async def delete_many(s3: S3Request) -> Response:
     names = [key for key in keys if key]
     if document.tag != "Delete" or not names or len(names) > MAX_DELETED or len(names) < len(keys):
         raise MalformedXml
-    operation, service = "storage.s3.object.delete_many", s3.context.service(s3.http)
-    await s3.context.buckets.find(service, s3.bucket, operation)
-    await s3.context.objects.delete(s3.caller, s3.bucket, names, operation)
-    # What is still there is not the caller's to delete.
-    kept = await s3.context.objects.readable_names(service, s3.bucket, names, operation)
+    operation = "storage.s3.object.delete_many"
+    await s3.context.buckets.find(s3.context.service(s3.http), s3.bucket, operation)
+    kept = (await s3.context.objects.delete(s3.caller, s3.bucket, names, operation)).kept
     error = [("Code", AccessDenied.code), ("Message", RequestDenied.default)]
     fields: list[tuple[str, Value]] = [
         ("Error", [("Key", name), *error]) for name in names if name in kept
