@@ -37,7 +37,6 @@ app = typer.Typer(help="Who may do what with the rows of models.", no_args_is_he
 Application = Annotated[
     str, typer.Option("--app", metavar="MODULE:APP", help="Your application, to know its models.")
 ]
-"""The characters of a line that is never broken."""
 OPERATIONS = ("read", "add", "change", "delete")
 
 
