@@ -47,6 +47,8 @@ UTF8 = "; charset=utf-8"
         ("/rpc/works_of?composer=1", TABBED, TABBED, "1\tTrio\n2\tConcerto"),
         ("/works?select=id&id=lt.3", LINES, LINES, '{"id":1}\n{"id":2}'),
         ("/scores?work_id=eq.1", LINES, LINES, '{"work_id":1,"pages":60}'),
+        ("/rpc/sheet?b=1", TABBED, TABBED, "1\tTrio"),
+        ("/rpc/sheet?a=1", "*/*", f"application/json{UTF8}", '"text"'),
         ("/rpc/page", "text/html", "text/html", "<p>hi</p>"),
         ("/rpc/page", "application/xhtml+xml, TEXT/HTML, */*;q=0.8", "text/html", "<p>hi</p>"),
         ("/rpc/page", "*/*", f"application/json{UTF8}", '"<p>hi</p>"'),
@@ -91,7 +93,9 @@ async def test_without_accept_a_response_is_json_unless_a_table_renders_all(
         ("GET /works?select=id", TABBED),
         ("GET /composers", TABBED),
         ("GET /rpc/names", "text/plain"),
-        ("GET /rpc/whole_bytes", "image/png"),
+        ("GET /rpc/add?a=1", "image/png"),
+        ("GET /rpc/sheet?a=1", TABBED),
+        ("GET /rpc/sheet?d=1&e=1", TABBED),
         ("POST /works", "application/xml"),
         ("GET /", "text/csv"),
     ],
@@ -108,6 +112,25 @@ async def test_a_form_that_there_is_not_is_rejected(
         "details": None,
         "hint": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("request_line", "code"),
+    [
+        ("GET /nowhere", "PGRST205"),
+        ("GET /works?select=nowhere(*)", "PGRST200"),
+        ("POST /nowhere", "PGRST205"),
+        ("GET /rpc/nowhere", "PGRST202"),
+        ("GET /works", "PGRST107"),
+    ],
+)
+@pytest.mark.parametrize("prefer", ["", "handling=strict, foo"])
+async def test_a_name_that_is_not_there_is_reported_before_the_form_and_the_preferences(
+    api: DataApi, request_line: str, code: str, prefer: str
+) -> None:
+    body = {} if request_line.startswith("POST") else None
+    response = await api.request(request_line, body, accept="application/xml", prefer=prefer)
+    assert response.json()["code"] == code
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,30 @@ async def test_a_range_is_read_and_told(
     assert (response.status_code, response.headers["content-range"]) == (status, content_range)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("url", "accept", "headers"),
+    [
+        ("/works?offset=9", "text/csv",
+         {"content-type": "text/csv; charset=utf-8", "content-location": "/works?offset=9"}),
+        ("/rpc/names?offset=9", "*/*", {"content-type": "application/json; charset=utf-8"}),
+    ],
+)  # fmt: skip
+async def test_a_part_after_the_end_has_the_headers_of_a_response_and_an_error_for_a_body(
+    api: DataApi, method: str, url: str, accept: str, headers: dict[str, str]
+) -> None:
+    prefer = "count=exact, handling=lenient, tx=commit"
+    response = await api.request(f"{method} {url}", prefer=prefer, accept=accept)
+    assert response.status_code == 416
+    applied = {"preference-applied": "count=exact, tx=commit, handling=lenient"}
+    assert {**headers, **applied}.items() <= dict(response.headers).items()
+    assert "proxy-status" not in response.headers
+    if method == "GET":
+        rows = response.headers["content-range"].removeprefix("*/")
+        details = f"An offset of 9 was requested, but there are only {rows} rows."
+        assert (response.json()["code"], response.json()["details"]) == ("PGRST103", details)
+
+
 @pytest.mark.parametrize(
     ("url", "range", "details"),
     [

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
-from amphibase.gateway.rest.errors.base import InvalidPreferences
+from amphibase.gateway.rest.errors.base import InvalidPreferences, NotAcceptable
+from amphibase.gateway.rest.plan.call import choose_function
 from amphibase.gateway.rest.plan.negotiation import AS_JSON, NegotiatedMediaType, negotiate
 from amphibase.gateway.rest.plan.planner import Planner
 from amphibase.gateway.rest.plan.types import Action, BodyFormat, Content, PlanKey, Resolution
@@ -82,18 +83,11 @@ class RequestPreparer:
             columns: that the body names.
         """
         preferences = self._preferences(request)
-        target = Name(request.schema, request.name)
-        of_rows, action = target, _ACTIONS[request.method]
-        if request.kind == "function":
-            action = "call"
-            overloads = self._catalog.functions.get(target, ())
-            of_rows = (overloads[0].returns.table if overloads else None) or target
-        negotiated = self._negotiate(request, query, of_rows)
+        is_call = request.kind == "function"
         key = PlanKey(
-            target=target,
-            action=action,
+            target=Name(request.schema, request.name),
+            action="call" if is_call else _ACTIONS[request.method],
             query=query,
-            media=_NOTHING if request.method == "HEAD" else negotiated.media,
             keys=columns,
             content=content,
             count=preferences.count,
@@ -101,7 +95,18 @@ class RequestPreparer:
             resolution=_RESOLUTIONS.get(preferences.resolution or ""),
             missing_default=preferences.missing == "default",
         )
-        compiled = self._statements.get(key)
+        of_rows = key.target
+        if is_call:
+            of_rows = choose_function(self._catalog, key).returns.table or of_rows
+        try:
+            negotiated = self._negotiate(request, query, of_rows)
+        except NotAcceptable:
+            self._statements.get(key)  # names that are not there are reported first
+            raise
+        media = _NOTHING if request.method == "HEAD" else negotiated.media
+        compiled = self._statements.get(key._replace(media=media))
+        if preferences.invalid and preferences.is_strict:
+            raise InvalidPreferences(preferences.invalid)
         settings = self._transaction_settings.settings(request, role, preferences.timezone)
         is_read = request.is_read
         if call := compiled.plan.call:
@@ -113,14 +118,11 @@ class RequestPreparer:
         header = request.headers.get("prefer")
         if header is None:
             return NONE
-        preferences = read_preferences(
+        return read_preferences(
             [header],
             self._catalog.timezones,
             may_override_end=self._settings.may_override_end,
         )
-        if preferences.invalid and preferences.is_strict:
-            raise InvalidPreferences(preferences.invalid)
-        return preferences
 
     def _negotiate(
         self, request: ApiRequest, query: QueryParams, target: Name

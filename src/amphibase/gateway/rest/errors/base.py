@@ -122,13 +122,8 @@ class InvalidRange(RestError):
     status = 416
     code = "PGRST103"
 
-    def __init__(self, details: str, total: int | None = None) -> None:
+    def __init__(self, details: str) -> None:
         super().__init__("Requested range not satisfiable", details)
-        self._total = total
-
-    @property
-    def headers(self) -> Sequence[Header]:
-        return () if self._total is None else ((b"content-range", b"*/%d" % self._total),)
 
 
 class InvalidPut(RestError):

@@ -33,7 +33,8 @@ def plan_call(catalog: Catalog, key: PlanKey, planner: ReadPlanner) -> ActionPla
     Raises:
         RestError: no function takes the arguments, or several do, or its rows lack a column.
     """
-    function, arguments = _choose(catalog, key)
+    function = choose_function(catalog, key)
+    arguments = tuple(_arguments(function, key))
     returns = function.returns
     if returns.is_composite:
         of = returns.table or function.name
@@ -46,21 +47,23 @@ def plan_call(catalog: Catalog, key: PlanKey, planner: ReadPlanner) -> ActionPla
     return ActionPlan(key, root, call=CallPlan(function, arguments))
 
 
-def _choose(catalog: Catalog, key: PlanKey) -> tuple[Routine, tuple[CallArgument, ...]]:
+def choose_function(catalog: Catalog, key: PlanKey) -> Routine:
+    """Choose the one of the functions of a name that takes the arguments of a call.
+
+    Raises:
+        NoFunction: none does.
+        AmbiguousFunction: several do.
+    """
     overloads = catalog.functions.get(key.target, ())
     names = _names(key)
     raw = key.content in ("text", "xml", "binary")
-    named = [each for each in overloads if _takes(each, names, raw=raw)]
-    if not named:
-        whole = [each for each in overloads if _takes_whole(each, key.content)]
-        if len(whole) == 1:
-            return whole[0], (CallArgument("", whole[0].parameters[0].type),)
-        named = whole
-    if not named:
+    suitable = [each for each in overloads if _takes(each, names, raw=raw)]
+    suitable = suitable or [each for each in overloads if _takes_whole(each, key.content)]
+    if not suitable:
         raise no_function(catalog, key.target, names, key.content)
-    if len(named) > 1:
-        raise AmbiguousFunction([_signature(each) for each in named])
-    return named[0], tuple(_arguments(named[0], key, names))
+    if len(suitable) > 1:
+        raise AmbiguousFunction([_signature(each) for each in suitable])
+    return suitable[0]
 
 
 def _names(key: PlanKey) -> tuple[str, ...]:
@@ -86,8 +89,12 @@ def _takes_whole(function: Routine, content: Content | None) -> bool:
     return parameter.name == "" and parameter.type in _TYPES.get(content, ())
 
 
-def _arguments(function: Routine, key: PlanKey, names: Iterable[str]) -> Iterable[CallArgument]:
-    provided = set(names)
+def _arguments(function: Routine, key: PlanKey) -> Iterable[CallArgument]:
+    """Yield what the call provides; the whole body where it does so without a name."""
+    provided = set(_names(key))
+    if not _takes(function, provided, raw=key.content in ("text", "xml", "binary")):
+        yield CallArgument("", function.parameters[0].type)
+        return
     for parameter in function.parameters:
         if parameter.name not in provided:
             continue

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from urllib.parse import quote, unquote_plus, urlencode
 
-from amphibase.gateway.rest.errors.base import NotSingular
+from amphibase.gateway.rest.errors.base import InvalidRange, NotSingular
 from amphibase.gateway.rest.plan.negotiation import NegotiatedMediaType
 from amphibase.gateway.rest.plan.types import Action
 from amphibase.gateway.rest.request.lru import cached
@@ -14,6 +14,7 @@ from amphibase.gateway.rest.request.request import ApiRequest
 from amphibase.gateway.rest.response.response import (
     RestResponse,
     ResultSet,
+    beyond_the_end,
     content_range,
     read_status,
 )
@@ -53,6 +54,8 @@ def read_response(
     response = RestResponse(status, headers, result.body, result.spooled)
     if preferences is not NONE:
         response.add(b"preference-applied", preferences.applied(*_APPLIED["read"]))
+    if status == InvalidRange.status:
+        beyond_the_end(response, offset, result.total)
     return response
 
 
@@ -108,6 +111,8 @@ def call_response(
         status = read_status(offset, result.rows, result.total)
         response = RestResponse(status, body=result.body, spooled=result.spooled)
         response.add(b"content-type", negotiated.content_type)
+        if status == InvalidRange.status:
+            beyond_the_end(response, offset, result.total)
     response.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
     response.add(b"preference-applied", preferences.applied(*_APPLIED["call"]))
     return response

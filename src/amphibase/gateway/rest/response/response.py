@@ -113,17 +113,19 @@ def content_range(first: int, last: int, total: int | None) -> str:
 
 
 def read_status(offset: int, count: int, total: int | None) -> int:
-    """Return 200, or 206 for a part.
-
-    Raises:
-        InvalidRange: the part begins after the end.
-    """
+    """Return 200, 206 for a part, or 416 for one that begins after the end."""
     if total is None:
         return 200
     if offset > total:
-        details = f"An offset of {offset} was requested, but there are only {total} rows."
-        raise InvalidRange(details, total)
+        return InvalidRange.status
     return 206 if count < total else 200
+
+
+def beyond_the_end(response: RestResponse, offset: int, total: int | None) -> None:
+    """Replace the rows of a response that begins after the end by the error; its headers stay."""
+    response.drop_body()
+    details = f"An offset of {offset} was requested, but there are only {total} rows."
+    response.body = InvalidRange(details).body()
 
 
 def override(response: RestResponse, result: ResultSet) -> None:
