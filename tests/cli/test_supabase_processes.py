@@ -282,10 +282,17 @@ def test_a_named_port_that_is_taken_is_reported(tmp_path: Path) -> None:
         assert failed.stderr.startswith("error supabase/config.toml: api.port: cannot listen on")
 
 
-def test_port_0_of_the_database_and_of_the_inbox_is_any_free_one(tmp_path: Path) -> None:
+def test_port_0_of_the_database_and_of_the_inbox_is_any_free_one_and_admin_has_its_own(
+    tmp_path: Path,
+) -> None:
     cli = Cli(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        admin = free.getsockname()[1]
+    (tmp_path / ".env").write_text(f"PGRST_ADMIN_SERVER_PORT={admin}")
     values = cli.start("--db-port", "0", "--inbox-port", "0")
     try:
+        httpx.get(f"{values['REST_URL']}/").raise_for_status()
+        assert httpx.get(f"http://127.0.0.1:{admin}/ready").status_code == 200
         assert httpx.get(f"{values['MAILPIT_URL']}/api/v1/messages").json()["total"] == 0
         with psycopg.connect(values["DB_URL"]) as connection:
             assert connection.execute("SHOW port").fetchall() == [

@@ -198,6 +198,23 @@ async def test_every_page_may_ask_beforehand_and_read_the_response(
         assert name in response.headers["access-control-expose-headers"]
 
 
+@pytest.mark.parametrize("path", ["/rest/v1/notes", "/rest/v1/notes?fail=lost", "/graphql/v1"])
+async def test_where_origins_are_named_no_other_page_reads_a_response(path: str) -> None:
+    mounts = {"/rest/v1": Mount(Telling, allowed_origins=["https://own.example"])}
+    transport = httpx.ASGITransport(Gateway(mounts, KEYS))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for origin, shown in (("https://own.example", True), ("https://other.example", False)):
+            asked = {"Origin": origin, "Access-Control-Request-Method": "PATCH"}
+            preflight = await client.options(path, headers=asked)
+            response = await client.get(path, headers={"Origin": origin})
+            for headers in (preflight.headers, response.headers):
+                assert headers.get("access-control-allow-origin") == (origin if shown else None)
+                assert ("access-control-allow-credentials" in headers) is shown
+            assert ("access-control-allow-methods" in preflight.headers) is shown
+        response = await client.get("/", headers={"Origin": "https://other.example"})
+        assert response.headers["access-control-allow-origin"] == "*"
+
+
 async def test_options_that_no_browser_asks_beforehand_reach_the_service(
     client: httpx.AsyncClient,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import jwt
@@ -100,7 +101,7 @@ def test_on_this_machine_it_listens_with_them(host: str) -> None:
         ({"GATEWAY_DATABASE_URL": "sqlite:///x"}, "GATEWAY_DATABASE_URL: must start with post"),
         ({"API_EXTERNAL_URL": "example.com"}, "API_EXTERNAL_URL: must start with http://"),
         ({"GATEWAY_DATABASE_URL": "postgresql://a:hush@db"}, "GATEWAY_DATABASE_URL: must name the"),
-        ({"PGRST_JWT_SECRET": f"@/run/{OWN}"}, "JWT_SECRET: must be the secret itself"),
+        ({"PGRST_JWT_SECRET": f"@/run/{OWN}"}, "PGRST_JWT_SECRET: must be the secret itself"),
         *(
             ({name: f"postgresql://a:{rest}"}, f"{name}: cannot be read; in names and passwords")
             for name in ("GATEWAY_DATABASE_URL", "PGRST_DB_URI")
@@ -130,6 +131,37 @@ def test_a_key_set_is_read_by_either_name(monkeypatch: pytest.MonkeyPatch) -> No
     assert load(GatewaySettings).signs_with_secret
     monkeypatch.setenv("JWT_JWKS", "none, which is reported when it is read")
     assert load(GatewaySettings).keys_of_others.startswith("none")
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_the_secret_of_the_data_api_may_be_base64(
+    monkeypatch: pytest.MonkeyPatch, encode: Callable[[bytes], bytes]
+) -> None:
+    secret = f"{OWN} ?>~ ÿÿÿ"
+    monkeypatch.setenv("PGRST_JWT_SECRET", encode(secret.encode()).decode())
+    monkeypatch.setenv("PGRST_JWT_SECRET_IS_BASE64", "true")
+    assert load(GatewaySettings).keys.secret == secret
+    monkeypatch.setenv("JWT_SECRET", OWN)  # of all services, and as it is
+    assert load(GatewaySettings).keys.secret == OWN
+
+
+@pytest.mark.parametrize(
+    ("secret", "fault"),
+    [
+        ("no base64 at all, but long enough to be a secret", "must be base64 of a text"),
+        (base64.b64encode(b"\xff" * 40).decode(), "must be base64 of a text"),
+        (base64.b64encode(b"short").decode(), "must have at least 32 bytes"),
+    ],
+)
+def test_a_secret_that_is_no_base64_of_a_long_text_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, secret: str, fault: str
+) -> None:
+    monkeypatch.setenv("PGRST_JWT_SECRET", secret)
+    monkeypatch.setenv("PGRST_JWT_SECRET_IS_BASE64", "true")
+    with pytest.raises(ConfigurationError) as raised:
+        load(GatewaySettings)
+    assert raised.value.detail.startswith(f"PGRST_JWT_SECRET: {fault}")
+    assert secret not in raised.value.detail
 
 
 @pytest.mark.parametrize("url", ["https://a.example", "https://a.example/auth/v1/"])

@@ -5,7 +5,7 @@ API keys into tokens, and rejects bodies that are too large and clients that sta
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
@@ -70,18 +70,32 @@ class Mount:
         max_body: the most bytes that a request's body may have; None where the service looks.
         takes_api_key: whether an API key that is a JWT counts as the bearer's token.
         starts_early: whether `Gateway.start` starts it; else its first request does.
+        allowed_origins: of the pages that may call; none for all.
     """
 
     build: Callable[[], Service]
     max_body: int | None = None
     takes_api_key: bool = True
     starts_early: bool = True
+    allowed_origins: Sequence[str] = ()
     _service: Service | None = field(default=None, repr=False)
 
     def service(self) -> Service:
         if self._service is None:
             self._service = self.build()
         return self._service
+
+    def cors(self, origin: bytes | None) -> Headers:
+        """Return the headers by which a browser lets a page have the response."""
+        if not self.allowed_origins:
+            return OPEN
+        if origin is None or origin.decode("latin-1") not in self.allowed_origins:
+            return []
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-allow-credentials", b"true"),
+            (b"access-control-expose-headers", EXPOSED),
+        ]
 
     async def close(self) -> None:
         """Close the service; the next request builds a new one."""
@@ -105,6 +119,10 @@ class Gateway:
         self._mounts = dict(mounts)
         self._keys = keys
         self._body_seconds = body_seconds
+
+    def service(self, prefix: str) -> Service:
+        """Return the service at a prefix."""
+        return self._mounts[prefix].service()
 
     async def start(self) -> None:
         """Start the services that start early.
@@ -160,13 +178,17 @@ class Gateway:
         path: str = scope["path"].removeprefix(root)
         exchange = _Exchange(receive, send, self._body_seconds)
         headers = dict(scope["headers"])
-        if scope["method"] == "OPTIONS" and _is_preflight(headers):
-            await exchange.respond(200, None, _preflight(headers))
-            return
-        if path in GRAPHQL:
+        is_graphql = path in GRAPHQL
+        if is_graphql:
             path = GRAPHQL_CALL
-            scope = {**scope, "path": root + path, "headers": [*scope["headers"], GRAPHQL_PROFILE]}
         prefix = self._prefix(path)
+        if prefix is not None and self._mounts[prefix].allowed_origins:
+            exchange.cors = self._mounts[prefix].cors(headers.get(b"origin"))
+        if scope["method"] == "OPTIONS" and _is_preflight(headers):
+            await exchange.respond(200, None, _preflight(headers, exchange.cors))
+            return
+        if is_graphql:
+            scope = {**scope, "path": root + path, "headers": [*scope["headers"], GRAPHQL_PROFILE]}
         if prefix is None:
             if path == "/health":
                 await exchange.respond(200, {"status": "ok"})
@@ -271,6 +293,7 @@ class _Exchange:
         "_bytes",
         "_send",
         "began",
+        "cors",
         "gone",
         "limit",
         "rejected",
@@ -281,6 +304,7 @@ class _Exchange:
         self._send = send
         self._bytes = 0
         self.limit: int | None = None
+        self.cors = OPEN
         self.began = self.gone = self.rejected = False
 
     async def receive(self) -> Message:
@@ -308,7 +332,10 @@ class _Exchange:
             self.began = True
             headers = message.get("headers", ())
             names = dict(headers)
-            message["headers"] = [*headers, *[header for header in OPEN if header[0] not in names]]
+            message["headers"] = [
+                *headers,
+                *[header for header in self.cors if header[0] not in names],
+            ]
             await self._send(message)
         elif message.get("more_body"):
             async with asyncio.timeout(TAKE_SECONDS):
@@ -320,7 +347,10 @@ class _Exchange:
         self, status: int, content: Mapping[str, str] | None, headers: Headers | None = None
     ) -> None:
         body = b"" if content is None else orjson.dumps(content)
-        all_headers = [*(headers or OPEN), (b"content-length", b"%d" % len(body))]
+        all_headers = [
+            *(self.cors if headers is None else headers),
+            (b"content-length", b"%d" % len(body)),
+        ]
         if body:
             all_headers.append(JSON)
         await self._send({"type": "http.response.start", "status": status, "headers": all_headers})
@@ -329,7 +359,7 @@ class _Exchange:
     async def fail(self, status: int, message: str, headers: Headers | None = None) -> None:
         """Respond in place of the service, unless it has begun to."""
         if not (self.began or self.rejected):
-            await self.respond(status, {"message": message}, [*OPEN, *(headers or [])])
+            await self.respond(status, {"message": message}, [*self.cors, *(headers or [])])
 
     async def reject_body(self) -> None:
         """Respond that the body is too large or did not come, and read no more of it."""
@@ -339,7 +369,7 @@ class _Exchange:
         status, message = 413, "Payload too large"
         if self._body.timed_out:
             status, message = RequestTimeout.status, RequestTimeout.default
-        await self.respond(status, {"message": message}, [*OPEN, (b"connection", b"close")])
+        await self.respond(status, {"message": message}, [*self.cors, (b"connection", b"close")])
 
 
 def _api_key(query_string: bytes) -> bytes | None:
@@ -355,9 +385,11 @@ def _is_preflight(headers: Mapping[bytes, bytes]) -> bool:
     return bool(headers.get(b"origin")) and b"access-control-request-method" in headers
 
 
-def _preflight(headers: Mapping[bytes, bytes]) -> Headers:
+def _preflight(headers: Mapping[bytes, bytes], cors: Headers) -> Headers:
+    if not cors:
+        return []
     allowed = [
-        (b"access-control-allow-origin", b"*"),
+        *(header for header in cors if header[0] != b"access-control-expose-headers"),
         (b"access-control-allow-methods", METHODS),
         (b"access-control-max-age", b"3600"),
     ]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # each service is imported at its first request
     from amphibase.gateway.service import Service
     from amphibase.gateway.service_roles import RoleUrls
 
+DATA_API = "/rest/v1"
+
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a request to the Data API, whose bodies are held in memory."""
 
@@ -101,8 +103,11 @@ class Project:
 
 def build(project: Project) -> Gateway:
     """Build the gateway of a project; it opens nothing until it is started or called."""
+    from amphibase.gateway.rest.settings import RestSettings
+
+    origins = load(RestSettings).server_cors_allowed_origins
     mounts = {
-        "/rest/v1": Mount(lambda: _rest(project), MAX_BODY_BYTES),
+        DATA_API: Mount(lambda: _rest(project), MAX_BODY_BYTES, allowed_origins=origins),
         "/auth/v1": Mount(lambda: _auth(project), MAX_AUTH_BODY_BYTES, takes_api_key=False),
         "/storage/v1": Mount(lambda: _storage(project)),
         # Many projects have no channels, and need neither its memory nor its connection.
@@ -125,6 +130,18 @@ def behind_proxies(gateway: Gateway, proxies: Sequence[str]) -> ASGIApp:
         return gateway
     # Uvicorn and Starlette describe the same interface by different types.
     return cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, gateway), list(proxies)))
+
+
+def admin(gateway: Gateway) -> ASGIApp:
+    """Return the application that says whether the gateway's Data API is ready."""
+    from amphibase.gateway.rest.admin import AdminApp
+    from amphibase.gateway.rest.service import RestApp
+
+    def is_ready() -> bool:
+        service = gateway.service(DATA_API)
+        return isinstance(service, RestApp) and service.is_ready
+
+    return AdminApp(is_ready)
 
 
 def check() -> None:

@@ -11,10 +11,12 @@ from amphibase.gateway.settings import API_PORT, INBOX_PORT, PORTS_TRIED
 
 
 class Listeners(NamedTuple):
-    """The sockets of a gateway: the API's, and the inbox's, which only this machine reaches."""
+    """The sockets of a gateway: the API's, the inbox's, which only this machine reaches, and the
+    one that says whether the Data API is ready, if that is wanted."""
 
     api: socket.socket
     inbox: socket.socket
+    admin: socket.socket | None = None
 
 
 class DefaultPort(NamedTuple):
@@ -27,6 +29,7 @@ class DefaultPort(NamedTuple):
 
 API = DefaultPort(API_PORT, "GATEWAY_PORT", "--port")
 INBOX = DefaultPort(INBOX_PORT, "GATEWAY_INBOX_PORT", "--inbox-port")
+ADMIN = DefaultPort(3001, "PGRST_ADMIN_SERVER_PORT", "PGRST_ADMIN_SERVER_PORT")
 
 LOOPBACK = "127.0.0.1"
 

@@ -65,7 +65,7 @@ def choose_password(server: Server, settings: GatewaySettings) -> None:
     from amphibase.postgres.password import use_password  # brings the driver
 
     password = None
-    if settings.jwt_secret is None:
+    if not settings.signs_with_secret:
         # Tools and projects have the CLI's password written in. It listens on 127.0.0.1 alone.
         password = CLI_DATABASE_PASSWORD
     elif has_published_password(server.url):

@@ -5,20 +5,30 @@ import gc
 import importlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import replace
 from pathlib import Path
+from socket import socket
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import unquote, urlsplit
+
+from starlette.types import ASGIApp
 
 from amphibase.allocator import use_one_arena
 from amphibase.errors import AmphibaseError, ConfigurationError
 from amphibase.gateway.config_toml import CONFIG, ProjectConfig, read_config
 from amphibase.gateway.data_dir import POSTGRES, STORAGE, DataDir, RunningGateway
-from amphibase.gateway.listeners import API, INBOX, LOOPBACK, Listeners, listen, port_of
+from amphibase.gateway.listeners import ADMIN, API, INBOX, LOOPBACK, Listeners, listen, port_of
 from amphibase.gateway.settings import GatewaySettings, revealed
 from amphibase.redaction import redacted_logger
 
@@ -61,10 +71,17 @@ def claim(settings: GatewaySettings) -> Iterator[tuple[DataDir, Listeners]]:
         with (
             listen(settings.host, settings.port, API) as api,
             listen(LOOPBACK, settings.inbox_port, INBOX) as inbox,
+            _listen_for_admin(settings) as admin,
         ):
-            yield folder, Listeners(api, inbox)
+            yield folder, Listeners(api, inbox, admin)
     finally:
         os.close(lock)
+
+
+def _listen_for_admin(settings: GatewaySettings) -> AbstractContextManager[socket | None]:
+    if settings.admin_port is None:
+        return nullcontext()
+    return listen(settings.admin_host or settings.host, settings.admin_port, ADMIN)
 
 
 def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, ready: Ready) -> None:
@@ -169,7 +186,7 @@ async def _serve(
 ) -> None:
     from amphibase.background import Background
     from amphibase.gateway import buckets
-    from amphibase.gateway.build import WEBSOCKET_OPTIONS, Project, behind_proxies, build
+    from amphibase.gateway.build import WEBSOCKET_OPTIONS, Project, admin, behind_proxies, build
     from amphibase.server import freeze, local_url, server
 
     url = settings.external_url or local_url(settings.host, port_of(listeners.api))
@@ -222,26 +239,43 @@ async def _serve(
         signal.SIGUSR1, lambda: work.run("The closing of the services", gateway.close())
     )
 
-    inbox_server = server(
-        project.inbox,
-        freezes=False,
-        graceful_seconds=GRACEFUL_SECONDS,
-        handles_signals=False,
-        lifespan="off",
-    )
-    inbox_serving = asyncio.create_task(inbox_server.serve(sockets=[listeners.inbox]))
-    with folder.state(state):
-        await server(
-            behind_proxies(gateway, settings.trusted_proxies),
-            ready=listening,
-            freezes=False,  # when its services have started
+    beside: list[tuple[ASGIApp, socket]] = [(project.inbox, listeners.inbox)]
+    if listeners.admin is not None:
+        beside.append((admin(gateway), listeners.admin))
+    async with _serving_beside(beside):
+        with folder.state(state):
+            await server(
+                behind_proxies(gateway, settings.trusted_proxies),
+                ready=listening,
+                freezes=False,  # when its services have started
+                graceful_seconds=GRACEFUL_SECONDS,
+                proxy_headers=False,
+                lifespan="on",
+                **WEBSOCKET_OPTIONS,
+            ).serve(sockets=[listeners.api])
+
+
+@asynccontextmanager
+async def _serving_beside(apps: Sequence[tuple[ASGIApp, socket]]) -> AsyncIterator[None]:
+    """Serve applications on sockets of their own for the block."""
+    from amphibase.server import server
+
+    servers = [
+        server(
+            app,
+            freezes=False,
             graceful_seconds=GRACEFUL_SECONDS,
-            proxy_headers=False,
-            lifespan="on",
-            **WEBSOCKET_OPTIONS,
-        ).serve(sockets=[listeners.api])
-        inbox_server.should_exit = True
-        await inbox_serving
+            handles_signals=False,
+            lifespan="off",
+        )
+        for app, _ in apps
+    ]
+    async with asyncio.TaskGroup() as tasks:
+        for each, (_, listener) in zip(servers, apps, strict=True):
+            tasks.create_task(each.serve(sockets=[listener]))
+        yield
+        for each in servers:
+            each.should_exit = True
 
 
 async def _remove_unused_triggers(url: str) -> None:

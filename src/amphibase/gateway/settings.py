@@ -5,11 +5,19 @@ gateway's alone begins with `GATEWAY_`. Each package of a service has that servi
 """
 
 import json
+from base64 import b64decode
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from amphibase.gateway.config_toml import EnvironmentSettings, ProjectSettings
 from amphibase.gateway.keys import ApiKeys, S3Credentials, api_key, s3_credentials
@@ -49,14 +57,17 @@ class GatewaySettings(DataDirSettings, ProjectSettings):
     """Where the gateway listens, where its data is, and its keys.
 
     Attributes:
+        admin_host, admin_port: of the server that says whether the Data API is ready; without a
+            port there is none, and its host is `host` by default.
         port, db_port, inbox_port: None takes the CLI's, or the next that is free; 0 any free one.
         database_url: one's own Postgres, as a superuser; None starts one in `data_dir`.
         jwt_secret: None is development: the CLI's secret and keys, and users' tokens are signed
             by a key that is generated in `data_dir`. If it is set, it signs them too.
         jwt_keys: JSON Web Keys, one of which signs users' tokens; None for the key that
             `jwt_secret` says.
-        jwks, postgrest_jwks: a JSON Web Key Set of others, whose tokens are taken too; None for
-            what PostgREST takes as a secret.
+        jwks: a JSON Web Key Set of others, whose tokens are taken too.
+        postgrest_secret: what PostgREST takes as a secret: such a set, or the `jwt_secret`, once it
+            is decoded where `postgrest_secret_is_base64`.
         authenticator_url: what the Data API connects as; None makes it.
         auto_expose_new_tables: whether new tables of `public` get grants for the roles of the
             Data API; None leaves it as the database has it, and a new one grants nothing.
@@ -109,17 +120,30 @@ class GatewaySettings(DataDirSettings, ProjectSettings):
     auto_expose_new_tables: bool | None = Field(
         None, validation_alias="GATEWAY_AUTO_EXPOSE_NEW_TABLES", examples=["true"]
     )
+    admin_host: str | None = Field(
+        None, validation_alias="PGRST_ADMIN_SERVER_HOST", examples=["127.0.0.1"]
+    )
+    admin_port: Port = Field(
+        None, ge=0, le=65535, validation_alias="PGRST_ADMIN_SERVER_PORT", examples=["3001"]
+    )
     external_url: str | None = Field(
         None, validation_alias="API_EXTERNAL_URL", examples=["https://api.example.com"]
     )
 
     jwt_secret: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("JWT_SECRET", "GOTRUE_JWT_SECRET", "PGRST_JWT_SECRET"),
+        validation_alias=AliasChoices("JWT_SECRET", "GOTRUE_JWT_SECRET"),
         examples=["the output of: openssl rand -base64 48"],
     )
     jwks: SecretStr | None = Field(None, validation_alias="JWT_JWKS")
-    postgrest_jwks: SecretStr | None = Field(None, validation_alias="PGRST_JWT_SECRET")
+    postgrest_secret_is_base64: bool = Field(
+        False, validation_alias="PGRST_JWT_SECRET_IS_BASE64", examples=["true"]
+    )
+    postgrest_secret: SecretStr | None = Field(
+        None,
+        validation_alias="PGRST_JWT_SECRET",
+        examples=["the output of: openssl rand -base64 48"],
+    )
     jwt_keys: SecretStr | None = Field(None, validation_alias="GOTRUE_JWT_KEYS")
     anon_key: SecretStr | None = Field(None, validation_alias="ANON_KEY")
     service_role_key: SecretStr | None = Field(None, validation_alias="SERVICE_ROLE_KEY")
@@ -139,10 +163,12 @@ class GatewaySettings(DataDirSettings, ProjectSettings):
         check_networks(value)
         return value
 
-    @field_validator("postgrest_jwks")
+    @field_validator("postgrest_secret")
     @classmethod
-    def _only_keys(cls, value: SecretStr | None) -> SecretStr | None:
-        return value if _is_json(value) else None  # a secret is `jwt_secret`'s
+    def _decoded(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value and info.data.get("postgrest_secret_is_base64"):
+            value = SecretStr(_from_base64(value.get_secret_value()))
+        return value if _is_json(value) else cls._long_secret(value)
 
     @field_validator("jwt_secret")
     @classmethod
@@ -233,7 +259,7 @@ class GatewaySettings(DataDirSettings, ProjectSettings):
         names += [name for name, url in urls.items() if has_published_password(url)]
         sets = {
             "JWT_JWKS": self.jwks,
-            "PGRST_JWT_SECRET": self.postgrest_jwks,
+            "PGRST_JWT_SECRET": self._postgrest_jwks,
             "GOTRUE_JWT_KEYS": self.jwt_keys,
         }
         return names + [
@@ -243,8 +269,8 @@ class GatewaySettings(DataDirSettings, ProjectSettings):
     @property
     def keys(self) -> ApiKeys:
         """The project's API keys; those that are not set are issued by the secret."""
-        secret = revealed(self.jwt_secret) or CLI_JWT_SECRET
-        own = self.jwt_secret is not None
+        own = self.signs_with_secret
+        secret = self._own_secret if own else CLI_JWT_SECRET
         return ApiKeys(
             secret=secret,
             anon=revealed(self.anon_key) or api_key(secret, "anon"),
@@ -266,12 +292,21 @@ class GatewaySettings(DataDirSettings, ProjectSettings):
     @property
     def keys_of_others(self) -> str:
         """A JSON Web Key Set, or one key; empty where there is none."""
-        return revealed(self.jwks) or revealed(self.postgrest_jwks)
+        return revealed(self.jwks) or revealed(self._postgrest_jwks)
 
     @property
     def signs_with_secret(self) -> bool:
         """Whether users' tokens are signed by the shared secret too."""
-        return self.jwt_secret is not None
+        return bool(self._own_secret)
+
+    @property
+    def _own_secret(self) -> str:
+        own = revealed(self.jwt_secret)
+        return own or ("" if _is_json(self.postgrest_secret) else revealed(self.postgrest_secret))
+
+    @property
+    def _postgrest_jwks(self) -> SecretStr | None:
+        return self.postgrest_secret if _is_json(self.postgrest_secret) else None
 
 
 def revealed(value: SecretStr | None) -> str:
@@ -292,6 +327,17 @@ def _is_read_by_all(url: str) -> bool:
     ports = str(known.get("port") or "").replace(",", "")
     readable = "@" not in parts.path and (not ports or ports.isdecimal())
     return readable and known.get("password") == password
+
+
+def _from_base64(text: str) -> str:
+    """Decode a secret; `-`, `_` and `.` stand for `+`, `/` and `=`, as in PostgREST."""
+    try:
+        return b64decode(text.translate(str.maketrans("-_.", "+/=")), validate=True).decode()
+    except ValueError:  # of base64 or of UTF-8
+        raise ValueError(
+            "must be base64 of a text, which Auth and Storage need too, or leave out "
+            "PGRST_JWT_SECRET_IS_BASE64"
+        ) from None
 
 
 def _is_json(value: SecretStr | None) -> bool:

@@ -76,7 +76,7 @@ OF_STORAGE = re.compile(
 OF_DEPLOYMENT = re.compile(
     r"GOTRUE_(?:API_\w+|DB_\w+|JWT_SECRET|JWT_KEYS|JWT_DEFAULT_GROUP_NAME|OPERATOR_TOKEN|LOG_\w+|METRICS_\w+"
     r"|TRACING_\w+|PROFILER_\w+)"
-    r"|PGRST_(?:DB_URI|JWT_SECRET|SERVER_(?:HOST|PORT|UNIX_SOCKET\w*|REUSEPORT)|ADMIN_SERVER_\w+|LOG_\w+|APP_SETTINGS_\w+"
+    r"|PGRST_(?:DB_URI|JWT_SECRET|SERVER_(?:HOST|PORT|UNIX_SOCKET\w*|REUSEPORT)|LOG_\w+|APP_SETTINGS_\w+"
     r"|DB_CHANNEL\w*|DB_USE_LEGACY_GUCS)"
 )
 """Names that say where the other services run, or that the gateway itself reads."""

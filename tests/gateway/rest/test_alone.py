@@ -8,6 +8,7 @@ from tests.gateway.conftest import ProjectDatabase
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.gateway.rest.admin import AdminApp
 from amphibase.gateway.rest.service import RestApp
 from amphibase.gateway.rest.settings import RestSettings
 
@@ -26,6 +27,25 @@ async def test_a_database_that_is_not_there_is_503_and_says_when_to_come_again()
     assert response.headers["retry-after"] == "1"
     assert response.json()["code"] == "PGRST000"
     assert "hush" not in response.text
+
+
+async def test_the_admin_server_says_whether_the_data_api_is_ready(
+    project: ProjectDatabase,
+) -> None:
+    service = RestApp(RestSettings(), project.authenticator, KeyRing([KEY]))
+    admin = httpx.ASGITransport(AdminApp(lambda: service.is_ready))
+    async with httpx.AsyncClient(transport=admin, base_url="http://test") as client:
+
+        async def status(path: str) -> int:
+            response = await client.get(path)
+            assert response.content == b""
+            return response.status_code
+
+        assert [await status(path) for path in ("/live", "/ready", "/config")] == [200, 503, 404]
+        await service.start()
+        assert await status("/ready") == 200
+        await service.close()
+        assert [await status(path) for path in ("/live", "/ready")] == [200, 503]
 
 
 async def test_what_is_closed_does_not_begin_again(project: ProjectDatabase) -> None:

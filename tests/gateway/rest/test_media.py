@@ -128,7 +128,7 @@ async def test_a_form_that_there_is_not_is_rejected(
 async def test_a_name_that_is_not_there_is_reported_before_the_form_and_the_preferences(
     api: DataApi, request_line: str, code: str, prefer: str
 ) -> None:
-    body = {} if request_line.startswith("POST") else None
+    body = {"id": 9} if request_line.startswith("POST") else None
     response = await api.request(request_line, body, accept="application/xml", prefer=prefer)
     assert response.json()["code"] == code
 

@@ -328,6 +328,67 @@ async def test_the_database_configures_the_data_api(project: ProjectDatabase) ->
         assert (rejected["code"], rejected["message"]) == ("PT403", "no")
 
 
+PRE_CONFIG = """
+    CREATE FUNCTION pre_config() RETURNS void LANGUAGE sql AS $$
+        SELECT set_config('pgrst.db_max_rows', '4', true),
+            set_config('pgrst.db_pre_request', 'public.guard', true) $$;
+    CREATE FUNCTION writes() RETURNS void LANGUAGE sql AS 'DELETE FROM plain';
+"""
+
+
+async def test_a_function_configures_the_data_api_and_its_role_wins(
+    project: ProjectDatabase,
+) -> None:
+    sql = GUARD + PRE_CONFIG
+    async with served(project, sql, db_pre_config="pre_config") as (api, execute):
+        assert (await api.request("GET /plain")).status_code == 403
+        await execute(configure("authenticator", "pgrst.db_pre_request = 'public.timeout'"))
+        await execute("NOTIFY pgrst, 'reload config'")
+        assert len(await eventually(api, "GET /plain", 200)) == 4
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("public.nothing", "function public.nothing() does not exist"),
+        ("public.writes", "cannot execute DELETE in a read-only transaction"),
+    ],
+)
+async def test_a_configuring_function_that_fails_stops_the_start(
+    project: ProjectDatabase, function: str, reason: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        async with served(project, GUARD + PRE_CONFIG, db_pre_config=function):
+            pass
+    assert "PGRST_DB_PRE_CONFIG: " in str(caught.value)
+    assert reason in str(caught.value).replace('"', "")
+
+
+async def test_settings_of_functions_are_those_of_the_transaction_where_they_are_named(
+    project: ProjectDatabase,
+) -> None:
+    sql = """
+        CREATE TABLE reads_row (memory text, timeout text);
+        CREATE FUNCTION reads() RETURNS SETOF reads_row STABLE LANGUAGE sql
+            SET work_mem = '7MB' SET statement_timeout = '7s' AS $$
+            SELECT current_setting('work_mem'), current_setting('statement_timeout') $$;
+        CREATE FUNCTION shown() RETURNS text STABLE LANGUAGE sql
+            AS $$ SELECT current_setting('work_mem') || current_setting('statement_timeout') $$;
+        CREATE FUNCTION later(x reads_row) RETURNS text STABLE LANGUAGE sql
+            AS 'SELECT shown()';
+    """
+    async with served(project, sql) as (api, execute):
+        assert (await api.read("/rpc/reads?select=later"))[0]["later"].endswith("7s")
+        await execute(configure("authenticator", "pgrst.db_hoisted_tx_settings = 'work_mem'"))
+        await execute("NOTIFY pgrst, 'reload config'")
+        for _ in range(100):
+            if (value := (await api.read("/rpc/reads?select=later"))[0]["later"]).startswith("7MB"):
+                break
+            await asyncio.sleep(0.05)
+        assert value.startswith("7MB")
+        assert not value.endswith("7s")
+
+
 async def test_a_role_has_what_authenticator_may_set_for_it(project: ProjectDatabase) -> None:
     slow = f"""
         {configure("anon", "log_min_duration_statement = 77")}
@@ -351,6 +412,7 @@ async def test_a_role_has_what_authenticator_may_set_for_it(project: ProjectData
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("pgrst.server_cors_allowed_origins = 'https://a.example'", "CORS_ALLOWED_ORIGINS in the"),
         ("pgrst.jwt_secret = 'another secret'", "pgrst.jwt_secret in the database has no effect"),
         ("pgrst.db_max_rows = 'many'", "PGRST_DB_MAX_ROWS"),
     ],

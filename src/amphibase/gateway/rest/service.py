@@ -20,11 +20,20 @@ from amphibase.gateway.rest.response.response import BODILESS, RestResponse, err
 from amphibase.gateway.rest.response.root import RootHandler
 from amphibase.gateway.rest.response.timings import Timings
 from amphibase.gateway.rest.schema.cache import SchemaCache
-from amphibase.gateway.rest.schema.introspection import read_catalog, read_own_settings
-from amphibase.gateway.rest.settings import DATABASE_PREFIX, RestSettings
+from amphibase.gateway.rest.schema.introspection import (
+    read_catalog,
+    read_own_settings,
+    read_settings_of_function,
+)
+from amphibase.gateway.rest.settings import (
+    DATABASE_PREFIX,
+    IN_DATABASE,
+    NOT_IN_DATABASE,
+    RestSettings,
+)
 from amphibase.gateway.rest.transaction.role import RoleResolver
 from amphibase.gateway.rest.transaction.run import RoleExecutor
-from amphibase.gateway.rest.transaction.settings import TransactionSettings
+from amphibase.gateway.rest.transaction.settings import TransactionSettings, call_of
 from amphibase.gateway.service import deny_websocket
 from amphibase.redaction import redacted_logger
 
@@ -66,10 +75,10 @@ class RestApp:
 
     async def _load(self, connection: psycopg.AsyncConnection) -> "_Handlers":
         """Read the database's settings and its catalog, and make the handlers of them."""
-        settings = self._settings
-        if settings.db_config:
-            settings = settings.overridden(await read_own_settings(connection, DATABASE_PREFIX))
-        catalog = await read_catalog(connection, settings.db_schemas)
+        settings = await self._settings_of(connection)
+        catalog = await read_catalog(
+            connection, settings.db_schemas, settings.db_hoisted_tx_settings
+        )
         self._pool.forget_statements()
         transaction_settings = TransactionSettings(
             catalog,
@@ -88,6 +97,20 @@ class RestApp:
             (settings.server_trace_header or "").lower().encode(),
         )
 
+    async def _settings_of(self, connection: psycopg.AsyncConnection) -> RestSettings:
+        """Return the settings as the database overrides them."""
+        if not self._settings.db_config:
+            return self._settings
+        values: dict[str, str] = {}
+        if function := self._settings.db_pre_config:
+            names = IN_DATABASE | NOT_IN_DATABASE.keys()
+            values = await read_settings_of_function(
+                connection, call_of(function), DATABASE_PREFIX, names
+            )
+        return self._settings.overridden(
+            {**values, **await read_own_settings(connection, DATABASE_PREFIX)}
+        )
+
     async def _notify(self, channel: str, payload: str) -> None:
         await self._pool.run_raw(Call(_NOTIFY, (channel, payload)), again=True)
 
@@ -104,6 +127,11 @@ class RestApp:
             if not self._started:
                 await self._cache.start()
                 self._started = True
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the database is connected, and its catalog read as it is."""
+        return self._started and self._cache.is_current
 
     async def close(self) -> None:
         """Let go of the connections; statements under way end first."""

@@ -31,15 +31,17 @@ IN_DATABASE = frozenset(
         "db_schemas", "db_anon_role", "db_extra_search_path", "db_max_rows",
         "db_aggregates_enabled", "db_tx_end", "db_pre_request", "db_plan_enabled", "jwt_aud",
         "jwt_role_claim_key", "openapi_mode", "openapi_security_active", "openapi_server_proxy_uri",
-        "db_root_spec", "server_timing_enabled", "server_trace_header",
+        "db_root_spec", "db_hoisted_tx_settings", "server_timing_enabled", "server_trace_header",
     )
 )  # fmt: skip
 """The settings that the database may override."""
 
 NOT_IN_DATABASE = {
     "jwt_secret": "set PGRST_JWT_SECRET in the environment instead",
-    "jwt_secret_is_base64": "give the secret as text in PGRST_JWT_SECRET",
-    "db_pre_config": "write its settings with ALTER ROLE … SET instead",
+    "jwt_secret_is_base64": "set PGRST_JWT_SECRET_IS_BASE64 in the environment instead",
+    "db_pre_config": "set PGRST_DB_PRE_CONFIG in the environment instead",
+    "server_cors_allowed_origins": "set PGRST_SERVER_CORS_ALLOWED_ORIGINS in the environment "
+    "instead",
 }
 """Settings that protect something, and that would be ignored."""
 
@@ -50,6 +52,10 @@ class RestSettings(ProjectSettings):
 
     Attributes:
         db_config: whether settings in the database override these.
+        db_pre_config: a function that is called before the settings in the database are read, and
+            sets them with `set_config('pgrst.…', …)`; those of the role win.
+        db_hoisted_tx_settings: which of the settings that functions have (`SET … TO …`) are those
+            of the whole transaction.
         db_schemas: the exposed schemas; the first is the default.
         db_max_rows: the most rows of a read; None for no end.
         db_pre_request: a function that is called before each request's own statement.
@@ -61,12 +67,18 @@ class RestSettings(ProjectSettings):
         db_root_spec: a function that is called at the root, in place of its description.
         server_timing_enabled: whether responses say how long their phases took.
         server_trace_header: the name of a header that responses repeat.
+        server_cors_allowed_origins: of the pages that may call; none for all.
         openapi_server_proxy_uri: the URL that the description gives; None for the request's.
     """
 
     model_config = SettingsConfigDict(env_prefix="PGRST_")
 
     db_config: bool = Field(True, examples=["true"])
+    db_pre_config: str | None = Field(None, examples=["postgrest.pre_config"])
+    db_hoisted_tx_settings: Names = Field(
+        ("statement_timeout", "plan_filter.statement_cost_limit", "default_transaction_isolation"),
+        examples=["statement_timeout"],
+    )
     db_schemas: Names = Field(("public", "graphql_public"), examples=["public,api"])
     db_anon_role: str | None = Field("anon", examples=["anon"])
     db_extra_search_path: Names = Field(("public", "extensions"), examples=["public,extensions"])
@@ -83,11 +95,18 @@ class RestSettings(ProjectSettings):
     db_root_spec: str | None = Field(None, examples=["public.root"])
     server_timing_enabled: bool = Field(False, examples=["false"])
     server_trace_header: str | None = Field(None, examples=["X-Request-Id"])
+    server_cors_allowed_origins: Names = Field((), examples=["https://app.example.com"])
     openapi_mode: OpenApiMode = Field("follow-privileges", examples=["follow-privileges"])
     openapi_security_active: bool = Field(False, examples=["false"])
     openapi_server_proxy_uri: str | None = Field(None, examples=["https://api.example.com/rest/v1"])
 
-    @field_validator("db_schemas", "db_extra_search_path", mode="before")
+    @field_validator(
+        "db_schemas",
+        "db_extra_search_path",
+        "db_hoisted_tx_settings",
+        "server_cors_allowed_origins",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -48,6 +48,7 @@ class SchemaCache(Generic[Loaded]):
         self._load = load
         self._notify = notify
         self._loaded: Loaded | None = None
+        self._is_current = False
         self._task: asyncio.Task[None] | None = None
         self._connection: psycopg.AsyncConnection | None = None
         self._catching_up = asyncio.Lock()
@@ -62,6 +63,11 @@ class SchemaCache(Generic[Loaded]):
         if self._loaded is None:
             raise CatalogNotLoaded
         return self._loaded
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the connection stands, and nothing was notified since `current` was loaded."""
+        return self._is_current
 
     async def caught_up(self) -> Loaded:
         """Return `current` once every notification that was committed before has been followed.
@@ -123,6 +129,7 @@ class SchemaCache(Generic[Loaded]):
         except BaseException:
             await connection.close()
             raise
+        self._is_current = True
         self._connection = connection
         return connection
 
@@ -133,6 +140,7 @@ class SchemaCache(Generic[Loaded]):
                     await self._follow(connection)
             except psycopg.Error:
                 logger.warning("The connection that listens for changes of the schema is lost")
+            self._is_current = False
             connection = await self._reconnect()
 
     async def _follow(self, connection: psycopg.AsyncConnection) -> None:
@@ -152,9 +160,11 @@ class SchemaCache(Generic[Loaded]):
         """
         attempt = 0
         logged = ""
+        self._is_current = False
         while True:
             try:
                 self._loaded = await self._load(connection)
+                self._is_current = True
                 return
             except Exception as error:
                 if connection.closed:

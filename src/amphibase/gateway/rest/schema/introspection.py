@@ -5,13 +5,14 @@ import gc
 import sys
 import threading
 from collections import defaultdict, deque, namedtuple
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 import psycopg
 
+from amphibase.errors import ConfigurationError
 from amphibase.gateway.rest.schema.catalog import (
     Catalog,
     Column,
@@ -47,15 +48,24 @@ _OWN_SETTINGS = """
         AND starts_with(line, %(prefix)s)
     ORDER BY s.setdatabase  -- those of this database alone come last, and win
 """
-_KEPT_SETTINGS = ("statement_timeout", "default_transaction_isolation", "plan_filter.")
+_SETTINGS = """
+    SELECT name, current_setting(%(prefix)s || name, true) FROM unnest(%(names)s::text[]) AS name
+"""
+ISOLATION = "default_transaction_isolation"
+"""A function's setting that is the transaction's in any case: within one it would come too late."""
 
 
-async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequence[str]) -> Catalog:
+async def read_catalog(
+    connection: psycopg.AsyncConnection[Any],
+    schemas: Sequence[str],
+    hoisted_settings: Sequence[str] = (),
+) -> Catalog:
     """Read the catalog, in one transaction and one snapshot.
 
     Args:
         connection: of any role: all may read these parts of the catalog.
         schemas: the exposed ones, the default first.
+        hoisted_settings: the names of functions' settings that are the transaction's too.
 
     Raises:
         psycopg.Error: the database cannot be reached.
@@ -69,7 +79,7 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
             await cursor.execute(query.encode(), {"schemas": list(schemas)})
             results[name] = await _fetch(cursor)
     user, version = connection.info.user, connection.info.server_version
-    return await asyncio.to_thread(_build, results, schemas, user, version)
+    return await asyncio.to_thread(_build, results, schemas, hoisted_settings, user, version)
 
 
 class _Result(NamedTuple):
@@ -97,12 +107,16 @@ async def _fetch(cursor: psycopg.AsyncCursor[Any]) -> _Result:
 
 
 def _build(
-    results: Mapping[str, _Result], schemas: Sequence[str], user: str, version: int
+    results: Mapping[str, _Result],
+    schemas: Sequence[str],
+    hoisted_settings: Sequence[str],
+    user: str,
+    version: int,
 ) -> Catalog:
     """Make the catalog, in a thread that makes way: that of a large database takes long."""
     with _building():
         rows = {name: result.rows() for name, result in results.items()}
-        return _catalog(rows, schemas, user, version)
+        return _catalog(rows, schemas, hoisted_settings, user, version)
 
 
 @contextmanager
@@ -131,7 +145,11 @@ def _building() -> Iterator[None]:
 
 
 def _catalog(
-    rows: Mapping[str, Iterable[Any]], schemas: Sequence[str], user: str, version: int
+    rows: Mapping[str, Iterable[Any]],
+    schemas: Sequence[str],
+    hoisted_settings: Sequence[str],
+    user: str,
+    version: int,
 ) -> Catalog:
     keys = _primary_keys(rows["keys"])
     columns = _columns(rows["columns"])
@@ -145,7 +163,7 @@ def _catalog(
     }
     functions: dict[Name, list[Routine]] = defaultdict(list)
     for row in rows["functions"]:
-        functions[Name(row.schema, row.name)].append(_function(row))
+        functions[Name(row.schema, row.name)].append(_function(row, hoisted_settings))
     role_settings = _role_settings(rows["role_settings"])
     own_settings = role_settings.get(user, {})
     relationships, computed_fields = _computed(rows["row_functions"])
@@ -181,6 +199,33 @@ async def read_own_settings(
     """
     cursor = await connection.execute(_OWN_SETTINGS, {"prefix": prefix})
     return dict(await cursor.fetchall())
+
+
+async def read_settings_of_function(
+    connection: psycopg.AsyncConnection[Any], call: str, prefix: str, names: Collection[str]
+) -> dict[str, str]:
+    """Call a function that sets settings, in a read-only transaction, and read them.
+
+    Args:
+        call: SQL.
+        prefix: of the settings' names, such as `pgrst.`; it is not part of the names returned.
+        names: of the settings to read, without the prefix.
+
+    Raises:
+        ConfigurationError: the function is not there, or fails.
+        psycopg.Error: the database cannot be reached.
+    """
+    try:
+        async with connection.transaction():
+            await connection.execute("SET TRANSACTION READ ONLY")
+            await connection.execute(f"SELECT {call}".encode())
+            cursor = await connection.execute(_SETTINGS, {"prefix": prefix, "names": list(names)})
+            return {name: value for name, value in await cursor.fetchall() if value}
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        reason = error.diag.message_primary or "it fails"
+        raise ConfigurationError(f"PGRST_DB_PRE_CONFIG: {call}: {reason}") from None
 
 
 def _queries() -> dict[str, str]:
@@ -298,7 +343,7 @@ def _key_of_view(
     return (tuple(columns),)
 
 
-def _function(row: Any) -> Routine:
+def _function(row: Any, hoisted_settings: Sequence[str]) -> Routine:
     required = len(row.types) - row.defaults
     parameters = tuple(
         Parameter(name or "", type, index < required, variadic)
@@ -319,7 +364,7 @@ def _function(row: Any) -> Routine:
         ),
         volatility=row.volatility,
         settings={
-            name: value for name, value in settings.items() if name.startswith(_KEPT_SETTINGS)
+            name: settings[name] for name in (ISOLATION, *hoisted_settings) if name in settings
         },
         description=row.description,
     )

@@ -38,7 +38,7 @@ class TransactionSettings:
             schema: listed(dict.fromkeys((schema, *extra_search_path)))
             for schema in catalog.schemas
         }
-        self.before = (f"SELECT {qualified(_function_name(pre_request))}()",) if pre_request else ()
+        self.before = (f"SELECT {call_of(pre_request)}",) if pre_request else ()
 
     def settings(
         self, request: ApiRequest, role: str, timezone: str | None = None
@@ -91,9 +91,10 @@ def local_settings(values: dict[str, str]) -> LocalSettings:
     return LocalSettings(values, isolation)
 
 
-def _function_name(text: str) -> Name:
-    schema, _, name = text.rpartition(".")
-    return Name(schema or "public", name)
+def call_of(function: str) -> str:
+    """Write the call of a function without arguments that a setting names, as SQL."""
+    schema, _, name = function.rpartition(".")
+    return f"{qualified(Name(schema or 'public', name))}()"
 
 
 def _cookies(header: str) -> str:
