@@ -186,6 +186,14 @@ def test_no_file_is_longer_than_can_be_read_in_a_sitting() -> None:
     assert long == {}
 
 
+def test_the_changes_of_a_version_are_few_enough_to_be_read() -> None:
+    changelog = (PACKAGE.parents[1] / "CHANGELOG.md").read_text("utf-8")
+    for version in changelog.split("\n## ")[1:]:
+        entries = [line for line in version.splitlines() if line.startswith("- ")]
+        assert len(entries) <= 100, "put what is new into the line of its area"
+        assert max(map(len, entries)) <= 600
+
+
 def test_the_package_is_imported_where_there_is_no_unix() -> None:
     code = """
 import sys
