@@ -355,16 +355,6 @@ class MaxAffectedNeedsSet(RestError):
 # Tokens
 
 
-class NoSecret(RestError):
-    """There is no key to verify tokens with."""
-
-    status = 500
-    code = "PGRST300"
-
-    def __init__(self) -> None:
-        super().__init__("Server lacks JWT secret")
-
-
 class JwtError(RestError):
     """A token that does not hold, or none where one is needed (RFC 6750, section 3)."""
 

@@ -160,10 +160,6 @@ class Routine:
     settings: Mapping[str, str]
     description: str | None = None
 
-    @property
-    def is_variadic(self) -> bool:
-        return any(each.variadic for each in self.parameters)
-
 
 @dataclass(frozen=True, slots=True)
 class MediaHandler:
