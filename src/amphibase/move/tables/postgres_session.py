@@ -11,12 +11,16 @@ from amphibase.database.errors import translated_errors
 from amphibase.database.url import to_conninfo
 from amphibase.move.catalog import TableName
 
-SETTINGS: LiteralString = """
+MOVING: LiteralString = "amphibase.move"
+"""The setting that is `on` in the transactions of a move, by which triggers know its rows."""
+
+SETTINGS: LiteralString = f"""
     SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, MDY';
     SET LOCAL intervalstyle = 'postgres'; SET LOCAL bytea_output = 'hex';
     SET LOCAL extra_float_digits = 1; SET LOCAL lc_monetary = 'C';
     SET LOCAL xmlbinary = 'base64'; SET LOCAL statement_timeout = 0;
-    SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = off
+    SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = off;
+    SET LOCAL {MOVING} = 'on'
 """
 """What makes text exact and the same on every server, and lets a transaction take its time; for a
 transaction, so that it holds through a pooler too. With `row_security` off, a query of which

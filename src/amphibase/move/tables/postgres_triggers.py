@@ -1,25 +1,30 @@
-"""Switches triggers of a Postgres off and on again."""
+"""Lets triggers of a Postgres skip the rows of a move, while they fire for everybody else."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 from psycopg import AsyncConnection, errors
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Identifier, Literal
 from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.journal import Journal
-from amphibase.move.tables.postgres_session import LOCK_SECONDS, connect, qualified
+from amphibase.move.tables.postgres_session import LOCK_SECONDS, MOVING, connect, qualified
 from amphibase.schema.change_log import TRIGGER as LOG_TRIGGER
 
 OFF = "trigger off"
 """The journal's kind of entries."""
 
-STATE: LiteralString = (
-    "SELECT tgenabled FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s"
-)
+HEAD = re.compile(r'(?:[^"]|"[^"]*")*? FOR EACH (?:ROW|STATEMENT) (?P<when>WHEN \()?')
+"""What `pg_get_triggerdef` writes before a trigger's condition. No literal is in it, only names."""
+
+READ: LiteralString = """
+    SELECT tgenabled::text, tgconstraint <> 0, pg_get_triggerdef(oid)
+      FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s
+"""
 
 MAY_LOG: LiteralString = "SELECT has_table_privilege('amphibase.changes', 'INSERT')"
 
@@ -36,17 +41,38 @@ ENABLE = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 """What brings a trigger back into each state that `tgenabled` may be in when it fires."""
 
 
+class Trigger(NamedTuple):
+    """A trigger as the database has it.
+
+    Attributes:
+        state: a key of `ENABLE`, or that of a trigger which is disabled.
+        is_constraint: whether it is a constraint's trigger, which cannot be replaced.
+        definition: the statement that creates it.
+    """
+
+    state: str
+    is_constraint: bool
+    definition: str
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a move has changed its condition, this one or another."""
+        return f"'{MOVING}'" in self.definition
+
+
 async def switch_off(
     target: URL, journal: Journal, triggers: Mapping[TableName, Sequence[str]]
 ) -> None:
-    """Switch triggers off; what they were is in the journal before.
+    """Let triggers skip what a move's connections write; what they were is in the journal before.
 
-    They are off for everybody, as only superusers can switch them off for a connection alone.
+    For everybody else they fire. Constraint triggers alone are off for everybody: their condition
+    cannot be changed, and only superusers can switch a trigger off for a connection.
 
     Raises:
-        MoveFailed: a table belongs to another role, or is locked, or the role may not write to the
-            log of changes.
+        MoveFailed: a table belongs to another role, or is locked, or another move has its triggers,
+            or the role may not write to the log of changes.
     """
+    await switch_on(target, journal)  # what a run has left that was killed
     with translated_errors():
         connection = await connect(target)
         try:
@@ -58,7 +84,7 @@ async def switch_off(
 
 
 async def switch_on(target: URL, journal: Journal) -> None:
-    """Switch triggers on that the move has switched off, also in a run that was killed.
+    """Put triggers back that the move has switched off, also in a run that was killed.
 
     Where one logs changes, its log says that changes may be missing.
     """
@@ -69,12 +95,7 @@ async def switch_on(target: URL, journal: Journal) -> None:
         connection = await connect(target)
         try:
             for key, entry in entries:
-                table, name = TableName(*entry["table"]), entry["name"]
-                if await _state(connection, table, name) is not None:
-                    async with connection.transaction():
-                        await _alter(connection, table, ENABLE[entry["state"]], name)
-                        if name == LOG_TRIGGER:
-                            await connection.execute(LOG_LOST, _trigger(connection, table, name))
+                await _switch_on(connection, TableName(*entry["table"]), entry)
                 journal.delete(OFF, key)
         finally:
             await connection.close()
@@ -83,18 +104,67 @@ async def switch_on(target: URL, journal: Journal) -> None:
 async def _switch_off(
     connection: AsyncConnection, journal: Journal, table: TableName, name: str
 ) -> None:
-    state = await _state(connection, table, name)
-    if state not in ENABLE:  # it is off already, or gone
+    trigger = await _read(connection, table, name)
+    if trigger is None or trigger.state not in ENABLE:  # it is gone, or off already
         return
+    if trigger.is_changed:
+        raise MoveFailed(
+            f"Another move to this database has the trigger {name} of {table}: end that one by "
+            f'"amphibase move run" or "undo", or create the trigger again'
+        )
     if name == LOG_TRIGGER:
         await _check_log(connection, table)
     key = f"{table} {name}"
-    journal.put(OFF, key, {"table": table, "name": name, "state": state})
+    journal.put(OFF, key, {"table": table, "name": name, **trigger._asdict()})
     try:
-        await _alter(connection, table, "DISABLE", name)
+        if trigger.is_constraint:
+            await _alter(connection, table, name, ["DISABLE"])
+        else:
+            definition = _with_condition(trigger.definition, await _condition(connection))
+            await _alter(connection, table, name, _state(trigger.state), definition)
     except MoveFailed:
         journal.delete(OFF, key)
         raise
+
+
+async def _switch_on(connection: AsyncConnection, table: TableName, entry: dict[str, Any]) -> None:
+    name, state = entry["name"], entry["state"]
+    trigger = await _read(connection, table, name)
+    if trigger is None:
+        return
+    async with connection.transaction():
+        if trigger.is_changed:
+            await _alter(connection, table, name, _state(state), entry["definition"])
+        elif trigger.is_constraint:
+            await _alter(connection, table, name, [ENABLE[state]])
+        if name == LOG_TRIGGER:
+            await connection.execute(LOG_LOST, _names(connection, table, name))
+
+
+async def _condition(connection: AsyncConnection) -> str:
+    """Return when a trigger fires that skips the rows of a move by this connection's role.
+
+    Anybody may set the setting; it excepts that role alone, which can switch triggers off anyway.
+    """
+    # The server knows it: a pooler has names of its own.
+    row = await (await connection.execute("SELECT session_user::text")).fetchone()
+    assert row is not None
+    role = Literal(row[0]).as_string(connection)
+    return f"(session_user <> {role} OR current_setting('{MOVING}', true) IS DISTINCT FROM 'on')"
+
+
+def _with_condition(definition: str, condition: str) -> str:
+    head = HEAD.match(definition)
+    assert head is not None, definition
+    rest = definition[head.end() :]
+    # Without line breaks, the server puts an operator's expression in parentheses.
+    more = f"{condition} AND " if head["when"] else f"WHEN ({condition}) "
+    return head[0] + more + rest
+
+
+def _state(state: str) -> list[str]:
+    """Return what follows the replacing of a trigger, which enables it."""
+    return [] if state == "O" else [ENABLE[state]]
 
 
 async def _check_log(connection: AsyncConnection, table: TableName) -> None:
@@ -106,25 +176,39 @@ async def _check_log(connection: AsyncConnection, table: TableName) -> None:
         )
 
 
-async def _state(connection: AsyncConnection, table: TableName, name: str) -> str | None:
-    cursor = await connection.execute(STATE, _trigger(connection, table, name))
-    row = await cursor.fetchone()
-    return None if row is None else str(row[0])
+async def _read(connection: AsyncConnection, table: TableName, name: str) -> Trigger | None:
+    async with connection.transaction():
+        # Only with an empty one do all names in a definition come with their schemas.
+        await connection.execute("SET LOCAL search_path = pg_catalog")
+        cursor = await connection.execute(READ, _names(connection, table, name))
+        row = await cursor.fetchone()
+    return None if row is None else Trigger(*row)
 
 
-def _trigger(connection: AsyncConnection, table: TableName, name: str) -> tuple[str, str]:
+def _names(connection: AsyncConnection, table: TableName, name: str) -> tuple[str, str]:
     return qualified(table).as_string(connection), name
 
 
 async def _alter(
-    connection: AsyncConnection, table: TableName, action: LiteralString, name: str
+    connection: AsyncConnection,
+    table: TableName,
+    name: str,
+    actions: Sequence[str],
+    definition: str = "",
 ) -> None:
-    alter = SQL("ALTER TABLE {} " + action + " TRIGGER {}")
+    """Replace a trigger, if by a definition, and switch it off or on."""
     try:
         async with connection.transaction():
             limit = SQL("SET LOCAL lock_timeout = {}").format(f"{LOCK_SECONDS}s")
             await connection.execute(limit)
-            await connection.execute(alter.format(qualified(table), Identifier(name)))
+            if definition:
+                replace = definition.replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER", 1)
+                await connection.execute(replace.encode())
+            for action in actions:
+                alter = SQL("ALTER TABLE {} {} TRIGGER {}").format(
+                    qualified(table), SQL(action), Identifier(name)
+                )
+                await connection.execute(alter)
     except errors.InsufficientPrivilege:
         raise MoveFailed(
             f"{table} of the target belongs to another role, so that its trigger {name} cannot be "

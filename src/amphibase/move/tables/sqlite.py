@@ -3,7 +3,15 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Self, TypeVar
@@ -38,8 +46,8 @@ from amphibase.move.tables.sqlite_rows import (
     to_text,
     write_rows,
 )
+from amphibase.move.tables.sqlite_triggers import BUSY_SECONDS, dropped
 
-BUSY_SECONDS = 60.0
 CHECKPOINTS = "amphibase_move_checkpoints"
 
 T = TypeVar("T")
@@ -58,6 +66,7 @@ class SqliteTables:
         self._url = url
         self._plan = plan
         self._connection: sqlite3.Connection | None = None
+        self._skipped: frozenset[tuple[str, str]] = frozenset()
 
     async def __aenter__(self) -> Self:
         """Open the file. Raises Unavailable."""
@@ -73,6 +82,10 @@ class SqliteTables:
         """Check no foreign keys from now on: for tables that refer to one another in a cycle."""
         assert self._connection is not None
         await asyncio.to_thread(self._connection.execute, "PRAGMA foreign_keys = OFF")
+
+    def skip_triggers(self, triggers: Iterable[tuple[str, str]]) -> None:
+        """Let these triggers, a table and a name each, not fire from now on for what is written."""
+        self._skipped = frozenset(triggers)
 
     async def catalog(self) -> DatabaseCatalog:
         """Read what tables there are."""
@@ -159,7 +172,12 @@ class SqliteTables:
         def run() -> T:
             if self._connection is None:
                 raise RuntimeError("the tables are not open")
-            with translated_errors(), _transaction(self._connection, writes=writes):
+            skipped = self._skipped if writes else ()
+            with (
+                translated_errors(),
+                _transaction(self._connection, writes=writes),
+                dropped(self._connection, skipped),
+            ):
                 return work(self._connection)
 
         return await asyncio.to_thread(run)

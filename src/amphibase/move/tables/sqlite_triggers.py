@@ -1,24 +1,25 @@
-"""Drops triggers of a SQLite database, which switches none off, and creates them again."""
+"""Keeps triggers of a SQLite database from firing for the rows of a move."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 
 from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
 from amphibase.move.catalog import TableName
 from amphibase.move.journal import Journal
-from amphibase.move.tables.sqlite import BUSY_SECONDS
 from amphibase.move.tables.sqlite_catalog import quoted
 from amphibase.schema.change_log import TABLE as LOG
 from amphibase.schema.change_log import TRIGGER as LOG_TRIGGER
 
-DROPPED = "trigger dropped"
-"""The journal's kind of entries."""
+BUSY_SECONDS = 60.0
+
+NOT_LOGGED = "changes not logged"
+"""The journal's kind of entries, by the names of tables."""
 
 EXISTING = """
-    SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid
+    SELECT tbl_name, name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid
 """
 """In the order in which they were created, as that is the order in which they are created again."""
 
@@ -26,50 +27,50 @@ LOG_LOST = f"INSERT INTO {LOG} (table_name, operation) VALUES (?, 'TRUNCATE')"
 """Tells streams of changes to read their lists again."""
 
 
-def drop(target: URL, journal: Journal, triggers: Mapping[TableName, Sequence[str]]) -> None:
-    """Drop triggers; their statements are in the journal before."""
-    dropped = {(table.name, name) for table, names in triggers.items() for name in names}
-    if not dropped:
-        return
-    with translated_errors(), closing(_connect(target)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        existing = connection.execute(EXISTING).fetchall()
-        first = journal.count(DROPPED)
-        for number, (name, table, statement) in enumerate(existing, first):
-            if (table, name) in dropped:
-                entry = {"name": name, "table": table, "statement": statement}
-                journal.put(DROPPED, f"{number:06} {name}", entry)
-                connection.execute(f"DROP TRIGGER {quoted(name)}")
-        connection.execute("COMMIT")
+@contextmanager
+def dropped(
+    connection: sqlite3.Connection, triggers: Collection[tuple[str, str]]
+) -> Iterator[None]:
+    """Drop triggers, and create them again as they were when the block ends.
 
+    SQLite switches none off. Others see none of it, and neither does a kill leave anything behind:
+    it is all in one transaction.
 
-def create(target: URL, journal: Journal) -> None:
-    """Create triggers again that the move has dropped, also in a run that was killed.
-
-    Where they log changes, their log says that changes may be missing.
+    Args:
+        connection: in a transaction that writes.
+        triggers: a table and a name each.
     """
-    entries = list(journal.entries(DROPPED))
-    if not entries:
+    statements = []
+    for table, name, statement in connection.execute(EXISTING).fetchall() if triggers else ():
+        if (table, name) in triggers:
+            connection.execute(f"DROP TRIGGER {quoted(name)}")
+            statements.append(statement)
+    yield
+    for statement in statements:
+        connection.execute(statement)
+
+
+def record_logs(journal: Journal, triggers: Mapping[TableName, Sequence[str]]) -> None:
+    """Write down in the journal which tables' changes will not be logged."""
+    for table, names in triggers.items():
+        if any(name.startswith(f"{LOG_TRIGGER}_") for name in names):
+            journal.put(NOT_LOGGED, table.name, True)
+
+
+def log_lost(target: URL, journal: Journal) -> None:
+    """Write to the log of changes that some may be missing, also of a run that was killed."""
+    tables = [name for name, _ in journal.entries(NOT_LOGGED)]
+    if not tables:
         return
-    with translated_errors(), closing(_connect(target)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        existing = {name for name, *_ in connection.execute(EXISTING)}
-        for _, entry in entries:
-            if entry["name"] not in existing and _has_table(connection, entry["table"]):
-                connection.execute(entry["statement"])
-        logged = {e["table"] for _, e in entries if e["name"].startswith(f"{LOG_TRIGGER}_")}
-        for table in sorted(logged) if _has_table(connection, LOG) else ():
-            connection.execute(LOG_LOST, (table,))
-        connection.execute("COMMIT")
-    for key, _ in entries:
-        journal.delete(DROPPED, key)
-
-
-def _has_table(connection: sqlite3.Connection, name: str) -> bool:
-    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-    return connection.execute(query, (name,)).fetchone() is not None
-
-
-def _connect(target: URL) -> sqlite3.Connection:
     path = target.database or ""
-    return sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, uri=path.startswith("file:"))
+    with (
+        translated_errors(),
+        closing(
+            sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, uri=path.startswith("file:"))
+        ) as connection,
+    ):
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (LOG,)).fetchone():
+            connection.executemany(LOG_LOST, [(name,) for name in tables])
+        connection.execute("COMMIT")
+    journal.delete_all(NOT_LOGGED)

@@ -235,7 +235,7 @@ class TablesStage:
             ]
             for table in sides.tables
         }
-        async with triggers_off(target, self._context.journal, triggers):
+        async with triggers_off(target, sides.target, self._context.journal, triggers):
             yield
 
     @asynccontextmanager

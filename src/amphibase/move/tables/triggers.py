@@ -8,36 +8,43 @@ from sqlalchemy.engine import URL
 from amphibase.move.catalog import TableName
 from amphibase.move.journal import Journal
 from amphibase.move.tables import postgres_triggers, sqlite_triggers
+from amphibase.move.tables.base import TableWriter
+from amphibase.move.tables.sqlite import SqliteTables
 
 
 @asynccontextmanager
 async def triggers_off(
-    target: URL, journal: Journal, triggers: Mapping[TableName, Sequence[str]]
+    target: URL,
+    tables: TableWriter,
+    journal: Journal,
+    triggers: Mapping[TableName, Sequence[str]],
 ) -> AsyncIterator[None]:
-    """Take triggers off until the block ends; what they were is in the journal.
+    """Let triggers skip what a move writes until the block ends; for everybody else they fire.
 
-    They are off for everybody.
+    Args:
+        tables: of the target, by which rows are written.
 
     Raises:
         MoveFailed: a table belongs to another role, or is locked.
     """
     try:
-        if _is_postgres(target):
-            await postgres_triggers.switch_off(target, journal, triggers)
+        if isinstance(tables, SqliteTables):
+            sqlite_triggers.record_logs(journal, triggers)
+            tables.skip_triggers(
+                (table.name, name) for table in triggers for name in triggers[table]
+            )
         else:
-            sqlite_triggers.drop(target, journal, triggers)
+            await postgres_triggers.switch_off(target, journal, triggers)
         yield
     finally:
+        if isinstance(tables, SqliteTables):
+            tables.skip_triggers(())
         await restore_triggers(target, journal)
 
 
 async def restore_triggers(target: URL, journal: Journal) -> None:
-    """Put triggers back that this move has taken off, also in a run that was killed."""
-    if _is_postgres(target):
+    """Put triggers back as they were before this move, also those of a run that was killed."""
+    if target.get_backend_name() == "postgresql":
         await postgres_triggers.switch_on(target, journal)
     else:
-        sqlite_triggers.create(target, journal)
-
-
-def _is_postgres(target: URL) -> bool:
-    return target.get_backend_name() == "postgresql"
+        sqlite_triggers.log_lost(target, journal)
