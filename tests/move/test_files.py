@@ -1,6 +1,8 @@
 """Files from one side to another, with all that is known of them."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -150,24 +152,37 @@ async def test_what_is_on_the_target_alone_and_a_buckets_settings_are_difference
         named = {(each.key, each.message) for each in (await stage.verify()).differences}
         assert named == {
             ("added", "is on the target alone"),
-            (None, "the bucket has other settings"),
+            (None, "the bucket differs: public, file_size_limit"),
         }
         assert await stage.reconcile() == 1
     assert await other.bucket() == await sql.bucket() == (False, 1_000_000, ("*/*",))
 
 
+def run(store: SqlStore, statement: str) -> None:
+    """Run a statement in a SQLite database."""
+    with closing(sqlite3.connect(store.url.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute(statement)
+
+
 async def test_a_file_that_a_verification_finds_different_is_written_by_the_next_run(
     sql: SqlStore, other: SqlStore, tmp_path: Path
 ) -> None:
-    await sql.add({"a": TestFile(b"a")})
+    await sql.add({"a": TestFile(b"a"), "old": TestFile(b"old")})
+    run(sql, "UPDATE storage_objects SET created_at = NULL, updated_at = NULL WHERE name = 'old'")
     source = sql_end(Role.SOURCE, sql.url, sql.files)
     target = sql_end(Role.TARGET, other.url, other.files)
     await moved(source, target, tmp_path)
     other.blob_of(b"a").write_bytes(b"b")
+    times = (
+        "created_at = datetime(created_at, '+1 day'), updated_at = datetime(updated_at, '-1 day')"
+    )
+    run(other, f"UPDATE storage_objects SET {times} WHERE name = 'a'")
     async with moving(source, target, tmp_path) as stage:
-        assert len((await stage.verify()).differences) == 1
+        (difference,) = (await stage.verify()).differences
+        assert difference.message == "differs: created_at, updated_at, bytes"
         assert await stage.reconcile() == 1
         assert (await stage.verify()).differences == []
+        assert await stage.reconcile() == 0
 
 
 async def test_a_file_whose_metadata_were_changed_since_is_not_undone(

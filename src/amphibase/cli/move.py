@@ -277,9 +277,9 @@ def _print_report(report: RunReport, plan: Path) -> None:
         counts = (f"{each.source:,}", f"{each.target:,}", f"{each.differences:,}")
         table.add_row(f"[{color}]{escape(each.subject)}[/{color}]", *counts)
     console.print(table)
-    _print_listed(console, [f"{d.subject} {d.key or ''}: {d.message}" for d in report.differences])
+    _print_listed(console, [f"{each.label}: {each.message}" for each in report.differences])
     for seen in report.unverified:
-        _warn(console, f"not verified: {seen.subject} {seen.key or ''}: {seen.message}")
+        _warn(console, f"not verified: {seen.label}: {seen.message}")
     for part in report.not_moved:
         _warn(console, f"{part.what} did not move: {part.reason}")
     for name in report.unguarded:

@@ -260,7 +260,7 @@ def _sums(each: ReportedComparison) -> str:
 
 
 def _rows_of(differences: list[SideDifference]) -> list[tuple[str, str]]:
-    return [(f"{each.subject} {each.key or ''}".strip(), each.message) for each in differences]
+    return [(each.label, each.message) for each in differences]
 
 
 def _list(title: str, rows: list[tuple[str, str]]) -> str:

@@ -38,6 +38,11 @@ class SideDifference:
     key: str | None
     message: str
 
+    @property
+    def label(self) -> str:
+        """What it is about, for people."""
+        return self.subject if self.key is None else f"{self.subject} {self.key}"
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:

@@ -118,6 +118,9 @@ class FileSide(Protocol):
     async def check(self) -> None:
         """Reach the store. Raises Unavailable."""
 
+    async def keeps_times(self) -> bool:
+        """Return whether the times of files are read, and written as they were."""
+
     async def buckets(self) -> Sequence[Bucket]:
         """Return all buckets, by their names."""
 

@@ -1,7 +1,7 @@
 """Files of both sides, read again and compared."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from amphibase.move.files.base import FileRejected, FileSide, StoredFile
 from amphibase.move.stage import SideDifference
@@ -13,6 +13,7 @@ class FileComparison:
     Args:
         target_name: what a file of the source is called on the target.
         is_kept: whether a file was on the target before the move, and stays as it was.
+        shown: what is compared beside size, bytes and metadata; attributes of a file.
 
     Attributes:
         count: how many files were compared.
@@ -25,11 +26,13 @@ class FileComparison:
         target: FileSide,
         target_name: Callable[[str], str],
         is_kept: Callable[[StoredFile], bool],
+        shown: Sequence[str],
     ) -> None:
         self._source = source
         self._target = target
         self._target_name = target_name
         self._is_kept = is_kept
+        self._shown = shown
         self._sums = [0, 0]
         self.count = 0
         self.differences: list[SideDifference] = []
@@ -53,13 +56,11 @@ class FileComparison:
             return
         names = [
             name
-            for name in ("size", "content_type", "cache_control")
+            for name in ("size", "content_type", "cache_control", *self._shown)
             if getattr(file, name) != getattr(there, name)
         ]
         if dict(file.user_metadata or {}) != dict(there.user_metadata or {}):
             names.append("user_metadata")
-        if self._source.owners and self._target.owners and file.owner_id != there.owner_id:
-            names.append("owner_id")
         try:
             hashes = await hash_of(self._source, file), await hash_of(self._target, there)
         except FileRejected as error:

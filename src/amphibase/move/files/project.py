@@ -4,15 +4,11 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
-
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
@@ -80,6 +76,9 @@ class ProjectFileSide:
 
     async def check(self) -> None:
         await self._pace.keep(lambda: self._client.request("storage", "GET", "/status", SERVICE))
+
+    async def keeps_times(self) -> bool:
+        return self._rows is not None and await self._rows.keeps_times()
 
     async def buckets(self) -> Sequence[Bucket]:
         return await self._pace.keep(self._buckets.buckets)
@@ -171,7 +170,6 @@ class ProjectFileSide:
             raise FileRejected("its type or its cache-control cannot be a header") from None
         if self._database is not None and self._rows is not None:
             async with self._database.write() as connection:
-                await self._keep_times(connection)
                 await self._rows.describe(connection, file)
 
     async def _write_whole(self, file: StoredFile, content: Content) -> None:
@@ -334,12 +332,6 @@ class ProjectFileSide:
             "exp": int((now + TOKEN_LIFETIME).timestamp()),
         }
         return {"Authorization": f"Bearer {self._keys.issue(claims)}"}
-
-    async def _keep_times(self, connection: AsyncConnection) -> None:
-        """Keep the project's trigger from writing `updated_at`, where the role may do so."""
-        with suppress(AmphibaseError, DBAPIError):
-            async with connection.begin_nested():
-                await connection.execute(text("SET LOCAL session_replication_role = replica"))
 
     async def _page(self, bucket: str, cursor: str | None) -> dict[str, Any]:
         body: dict[str, Any] = {"prefix": "", "limit": PAGE, "with_delimiter": False}

@@ -1,10 +1,12 @@
 """Files of a SQL end: rows in the database, bytes in a store of blobs."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend.files import Bucket
@@ -13,7 +15,8 @@ from amphibase.blobs.build import build_blobs
 from amphibase.blobs.rows import allow_delete
 from amphibase.blobs.swap import release, swap
 from amphibase.database.engine import Database, PoolOptions
-from amphibase.models import utc_now, uuid7
+from amphibase.errors import AmphibaseError
+from amphibase.models import uuid7
 from amphibase.move.endpoints import SqlEndpoint
 from amphibase.move.files.base import Content, FileRejected, StoredFile, UploadState
 from amphibase.schema.tables import tables
@@ -23,6 +26,13 @@ PAGE = 1000
 POOL = PoolOptions(size=8)
 ANY_TYPE = "application/octet-stream"
 NO_CACHE = "no-cache"
+UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
+"""The time of a file whose row has none."""
+
+UPDATES_TIMES = """
+    SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = CAST(:table AS regclass)
+                      AND tgname = 'update_objects_updated_at' AND tgenabled <> 'D')
+"""
 
 
 class SqlFileSide:
@@ -39,6 +49,9 @@ class SqlFileSide:
 
     async def check(self) -> None:
         await self._blobs.check()
+
+    async def keeps_times(self) -> bool:
+        return await self._rows.keeps_times()
 
     async def buckets(self) -> Sequence[Bucket]:
         return await self._buckets.buckets()
@@ -163,9 +176,7 @@ class FileTable:
             key = {"id": uuid7(), "bucket_id": file.bucket, "name": file.name}
             await connection.execute(insert(self._objects).values(**key, **values))
             return None
-        await connection.execute(
-            update(self._objects).where(self._objects.c.id == row.id).values(values)
-        )
+        await self._update(connection, row, values)
         version_before: str | None = row.version
         return version_before
 
@@ -180,15 +191,39 @@ class FileTable:
                     "cacheControl": file.cache_control,
                 },
             }
-            await connection.execute(
-                update(self._objects).where(self._objects.c.id == row.id).values(values)
-            )
+            await self._update(connection, row, values)
 
     async def delete(self, connection: AsyncConnection, bucket: str, name: str) -> list[str | None]:
         """Delete the row of a file; return the version that it named."""
         await allow_delete(connection)
         statement = delete(self._objects).where(self._is(bucket, name))
         return [*await connection.scalars(statement.returning(self._objects.c.version))]
+
+    async def keeps_times(self) -> bool:
+        """Return whether a row that is updated can have the times that are written."""
+        async with self._database.write() as connection:
+            if await self._without_triggers(connection):
+                return True
+            query = text(UPDATES_TIMES).bindparams(table=self._objects.fullname)
+            return not await connection.scalar(query)
+
+    async def _update(
+        self, connection: AsyncConnection, row: Row[Any], values: dict[str, Any]
+    ) -> None:
+        await self._without_triggers(connection)
+        await connection.execute(
+            update(self._objects).where(self._objects.c.id == row.id).values(values)
+        )
+
+    async def _without_triggers(self, connection: AsyncConnection) -> bool:
+        """Keep a project's trigger from writing `updated_at`; return whether the role may do so."""
+        if self._database.dialect == "postgresql":
+            try:
+                async with connection.begin_nested():
+                    await connection.execute(text("SET LOCAL session_replication_role = replica"))
+            except (AmphibaseError, DBAPIError):
+                return False
+        return True
 
     async def _find(self, connection: AsyncConnection, bucket: str, name: str) -> Row[Any] | None:
         statement = select(*self._columns).where(self._is(bucket, name))
@@ -219,8 +254,8 @@ def _file(row: Row[Any]) -> StoredFile:
         content_type=metadata.get("mimetype") or ANY_TYPE,
         cache_control=metadata.get("cacheControl") or NO_CACHE,
         etag=str(metadata.get("eTag") or row.version or row.id).strip('"'),
-        created_at=row.created_at or utc_now(),
-        updated_at=row.updated_at or row.created_at or utc_now(),
+        created_at=row.created_at or UNKNOWN,
+        updated_at=row.updated_at or row.created_at or UNKNOWN,
         owner_id=row.owner_id,
         user_metadata=row.user_metadata,
         version=row.version,

@@ -73,6 +73,12 @@ class FilesStage:
             checks.append(PreflightCheck(Outcome.FAIL, bucket, "the source has no such bucket"))
         if owned and not target.owners:
             checks.append(PreflightCheck(Outcome.WARN, self.name, self._owners_in_words(owned)))
+        if source.owners and target.owners and not await target.keeps_times():
+            message = (
+                "a trigger writes the time of the move into updated_at of each file: connect as a "
+                "role that may set session_replication_role"
+            )
+            checks.append(PreflightCheck(Outcome.WARN, self.name, message))
         if not source.owners:
             message = "the API of a project does not say whose a file is: name its database"
             checks.append(PreflightCheck(Outcome.WARN, self.name, message))
@@ -203,17 +209,18 @@ class FilesStage:
             await self._sides()[1].set_bucket(bucket)
         return len(changed)
 
-    async def _changed_buckets(self) -> list[Bucket]:
+    async def _changed_buckets(self) -> dict[Bucket, str]:
+        """Return the source's buckets that differ from the target's, and in which settings."""
         source, target = self._sides()
-        there = {bucket.id: bucket for bucket in await target.buckets()}
-        return [
-            bucket
-            for bucket in await source.buckets()
-            if bucket.id in self._plan.buckets
-            and bucket.id in there
-            and not self._journal.get(HELD, bucket.id)
-            and _settings(bucket) != _settings(there[bucket.id])
-        ]
+        there = {bucket.id: _settings(bucket) for bucket in await target.buckets()}
+        changed = {}
+        for bucket in await source.buckets():
+            id, settings = bucket.id, _settings(bucket)
+            if id in self._plan.buckets and id in there and not self._journal.get(HELD, id):
+                names = [name for name in settings if settings[name] != there[id][name]]
+                if names:
+                    changed[bucket] = ", ".join(names)
+        return changed
 
     async def _changed_files(self, bucket: str) -> AsyncIterator[StoredFile]:
         async for file in self._sides()[0].files(bucket):
@@ -249,9 +256,10 @@ class FilesStage:
         """Read every file of both sides again, and compare bytes, types, owners and metadata."""
         source, target = self._sides()
         verified = Verification()
+        shown = await self._shown()
         for bucket in self._plan.buckets:
             mark = await self._mark(bucket)
-            comparison = FileComparison(source, target, self._target_name, self._kept)
+            comparison = FileComparison(source, target, self._target_name, self._kept, shown)
             await in_parallel(source.files(bucket), comparison.compare, IN_FLIGHT)
             subject = f"files of {bucket}"
             count = sum([1 async for _ in target.files(bucket)])
@@ -274,13 +282,21 @@ class FilesStage:
                 async for file in self._lost_files(bucket)
             ]
         verified.differences += [
-            SideDifference(f"files of {bucket.id}", None, "the bucket has other settings")
-            for bucket in await self._changed_buckets()
+            SideDifference(f"files of {bucket.id}", None, f"the bucket differs: {names}")
+            for bucket, names in (await self._changed_buckets()).items()
         ]
         if self._plan.buckets and not (source.owners and target.owners):
             message = "owners of files were not compared: an API does not show them"
             verified.unverified.append(SideDifference("files", None, message))
         return verified
+
+    async def _shown(self) -> list[str]:
+        """Return the attributes of a file that both sides show as they are."""
+        source, target = self._sides()
+        names = ["owner_id"] if source.owners and target.owners else []
+        if source.owners and await target.keeps_times():
+            names += ["created_at", "updated_at"]
+        return names
 
     def _copy_again(self, bucket: str, name: str) -> None:
         """Let the next run write a file that is not on the target as it was written."""
@@ -397,5 +413,10 @@ async def _has_files(side: FileSide, bucket: str) -> bool:
     return await anext(side.files(bucket), None) is not None
 
 
-def _settings(bucket: Bucket) -> tuple[bool, int | None, frozenset[str]]:
-    return bucket.public, bucket.file_size_limit, frozenset(bucket.allowed_types)
+def _settings(bucket: Bucket) -> dict[str, Any]:
+    types = frozenset(bucket.allowed_types)
+    return {
+        "public": bucket.public,
+        "file_size_limit": bucket.file_size_limit,
+        "allowed_types": types,
+    }
