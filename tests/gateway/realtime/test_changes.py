@@ -124,6 +124,31 @@ async def test_a_filter_compares_as_the_column_does(
 
 
 @pytest.mark.parametrize(
+    ("condition", "passes"),
+    [
+        ('tags=in.("{a,b}","{ c }")', [1, 2]),
+        ('tags=not.in.("{a,b}")', [2, 3]),
+        ('numbers=in.("{1.50}")', [1]),
+        ('tags=eq."{a,b}"', [1]),
+    ],
+)
+async def test_a_filter_takes_whole_arrays(
+    api: Api, connect: Connect, condition: str, passes: list[int]
+) -> None:
+    await api.run(ITEMS, "ALTER TABLE shop.items ADD tags text[], ADD numbers numeric[]")
+    wire = await connect(api)
+    binding = {"event": "INSERT", "schema": "shop", "table": "items", "filter": condition}
+    await subscribe(wire, binding)
+    await api.run(
+        "INSERT INTO shop.items (id, tags, numbers) VALUES"
+        " (1, '{a,b}', '{1.5}'), (2, '{c}', '{1.5,2}'), (3, '{a}', '{2}'), (4, null, null),"
+        " (5, '{a,b}', '{1.5}'), (6, '{c}', null)",
+    )
+    received = [(await change(wire))["data"]["record"]["id"] for _ in passes]
+    assert received == passes
+
+
+@pytest.mark.parametrize(
     ("binding", "message"),
     [
         ({"table": "other"}, "Please check Realtime is enabled for the given connect parameters"),

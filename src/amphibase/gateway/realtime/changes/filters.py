@@ -60,6 +60,9 @@ _EXPRESSIONS: Mapping[ChangeOperator, str] = MappingProxyType(
     }
 )
 
+_IN_ARRAYS = "ROW({value}) = ANY (ARRAY(SELECT ROW(CAST(o AS {type})) FROM unnest({operand}) AS o))"
+"""`in` of a column of arrays: an array of arrays would be one of their elements."""
+
 _ORDERED: Mapping[ChangeOperator, Callable[[int, int], bool]] = MappingProxyType(
     {
         ChangeOperator.LT: operator.lt,
@@ -106,7 +109,9 @@ class ChangeFilter:
         if self.operator is ChangeOperator.IS:
             condition = f"{value} IS {str(self.operand).upper()}"  # one of `_TRUTHS`
         else:
-            condition = _EXPRESSIONS[self.operator].format(
+            is_array = self._is_list and sql_type.endswith("[]")
+            expression = _IN_ARRAYS if is_array else _EXPRESSIONS[self.operator]
+            condition = expression.format(
                 value=value, operand="$2::text[]" if self._is_list else "$2::text", type=sql_type
             )  # fmt: skip
         return f"coalesce({'NOT ' if self.is_negated else ''}({condition}), false)"
