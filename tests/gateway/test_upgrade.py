@@ -1,5 +1,6 @@
 """The tables of a project: of a new one by a script, of an earlier version's by revisions."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -18,8 +19,9 @@ from amphibase.gateway.project import TABLES, prepare
 from amphibase.postgres import Server
 from amphibase.schema.migrations.chains import packaged_chain
 from amphibase.schema.migrations.compare_tables import table_differences
-from amphibase.schema.migrations.execution import downgrade_chain
+from amphibase.schema.migrations.execution import downgrade_chain, upgrade_chains
 from amphibase.schema.migrations.project_tables import project_tables
+from amphibase.schema.migrations.transaction import schema_transaction
 
 NEW = "import asyncio; from amphibase.gateway.project import prepare; asyncio.run(prepare(*args))"
 EARLIER = "from amphibase.gateway.upgrade import upgrade; upgrade(*args)"
@@ -106,6 +108,79 @@ async def test_a_project_of_an_earlier_version_gets_the_tables_that_it_lacks(
         assert reader.execute("SELECT count(*) FROM auth.pending_sign_ups").fetchone() == (0,)
         assert reader.execute("SELECT id FROM storage.buckets").fetchall() == [("a",)]
     postgres.drop_database("earlier_project")
+
+
+async def test_a_project_of_an_earlier_version_gets_what_it_lacks_of_the_platform(
+    postgres: Server,
+) -> None:
+    url = postgres.create_database("earlier_platform")
+    await prepare(url, PASSWORD)
+    own = """
+        COMMENT ON SCHEMA extensions IS 'of an earlier version';
+        DROP FUNCTION pgmq.metrics_all, pgmq.metrics; DROP TYPE pgmq.metrics_result;
+        DROP SCHEMA cron, graphql CASCADE;
+        DROP FUNCTION net.http_delete; DROP TABLE net._http_response;
+        REVOKE USAGE ON SCHEMA net FROM anon;
+        CREATE OR REPLACE FUNCTION net.http_get(
+            url text, params jsonb DEFAULT '{}', headers jsonb DEFAULT '{}',
+            timeout_milliseconds integer DEFAULT 5000
+        ) RETURNS bigint LANGUAGE sql AS 'SELECT 7::bigint';
+        DROP FUNCTION vault.update_secret;
+        CREATE SCHEMA cron; CREATE FUNCTION cron.own() RETURNS int LANGUAGE sql AS 'SELECT 1';
+        DROP FUNCTION graphql_public.graphql;
+        SELECT pgmq.create('jobs'); SELECT pgmq.send('jobs', '1');
+    """
+    with psycopg.connect(url) as connection:
+        connection.execute(own.encode())
+    await asyncio.gather(*(prepare(url, PASSWORD) for _ in range(3)))  # of gateways that race
+    with psycopg.connect(url) as connection:
+
+        def value(expression: str) -> object:
+            row = connection.execute(f"SELECT {expression}".encode()).fetchone()
+            assert row is not None
+            return row[0]
+
+        missing = (
+            "graphql.resolve", "graphql_public.graphql", "net.http_delete", "vault.update_secret",
+            "pgmq.metrics_all",
+        )  # fmt: skip
+        assert [value(f"to_regproc('{name}') IS NOT NULL") for name in missing] == [True] * 5
+        assert value("to_regclass('net._http_response') IS NOT NULL") is True
+        assert value("queue_length FROM pgmq.metrics('jobs')") == 1
+        assert (
+            value("has_function_privilege('anon', 'vault.update_secret'::regproc, 'EXECUTE')")
+            is False
+        )
+        # What the project changed or made itself stays.
+        assert value("net.http_get('x')") == 7
+        assert value("has_schema_privilege('anon', 'net', 'USAGE')") is False
+        assert value(
+            "array_agg(proname) FROM pg_proc WHERE pronamespace = 'cron'::regnamespace"
+        ) == ["own"]
+    postgres.drop_database("earlier_platform")
+
+
+async def test_a_start_waits_for_an_upgrade_of_the_tables_that_is_under_way(
+    postgres: Server,
+) -> None:
+    url = postgres.create_database("upgraded_meanwhile")
+    database = Database(url)
+    chains = [packaged_chain(database, name) for name in ("auth", "storage")]
+    async with schema_transaction(database) as connection:
+        await connection.run_sync(upgrade_chains, chains)
+        preparing = asyncio.create_task(prepare(url, PASSWORD))
+        waits = text(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory')"
+        )
+        for _ in range(600):
+            if (await connection.execute(waits)).scalar_one() or preparing.done():
+                break
+            await asyncio.sleep(0.05)
+    await preparing
+    await database.close()
+    with psycopg.connect(url) as reader:
+        assert reader.execute("SELECT count(*) FROM auth.users").fetchone() == (0,)
+    postgres.drop_database("upgraded_meanwhile")
 
 
 def test_the_errors_of_an_upgrade_are_those_of_the_start(postgres: Server) -> None:

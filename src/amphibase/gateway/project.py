@@ -32,6 +32,7 @@ from amphibase.gateway.service_roles import (
     let_in,
     role_urls,
 )
+from amphibase.schema.table_lock import LOCK
 
 SCHEMA = Path(__file__).parents[1] / "schema"
 ROLES = SCHEMA / "roles.sql"
@@ -61,6 +62,10 @@ API_ROLES = "anon, authenticated, service_role"
 
 ONE_AT_A_TIME = "SELECT pg_advisory_lock(hashtext('project of amphibase'))"
 """Held until the connection ends, so that a missing object is created only once."""
+
+HOLD_TABLES = sql.SQL("SELECT pg_advisory_lock({})").format(LOCK)
+RELEASE_TABLES = sql.SQL("SELECT pg_advisory_unlock({})").format(LOCK)
+"""Against `amphibase db upgrade`, which creates the same tables and roles."""
 
 EXPOSE = "\n".join(
     f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON {objects} TO {API_ROLES};"
@@ -131,7 +136,7 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
     """
     async with connected(url) as connection:
         await connection.execute(ONE_AT_A_TIME)
-        major, is_made, has_no_tables, is_superuser, user, missing = await _read_state(connection)
+        major, is_made, _, is_superuser, user, missing = await _read_state(connection)
         if major < MINIMUM_MAJOR:
             raise ConfigurationError(
                 f"The database runs Postgres {major}; a project needs {MINIMUM_MAJOR} or later"
@@ -144,12 +149,16 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
                 "superuser, who makes them"
             )
         if not is_made:
+            await connection.execute(HOLD_TABLES)
+            has_no_tables = (await _read_state(connection)).has_no_tables
             await connection.execute(ROLES.read_bytes())
             await connection.commit()
             if has_no_tables:
                 await connection.execute(TABLES.read_bytes())
             else:
+                await connection.execute(RELEASE_TABLES)
                 await _run_revisions(url)
+                await connection.execute(HOLD_TABLES)
             for script in OBJECTS:
                 await connection.execute(script.read_bytes())
             await _substitute_extensions(connection)

@@ -1,6 +1,23 @@
 -- What migrations of Supabase projects mention of the platform, as far as it is not there: schemas,
 -- tables and functions of extensions and services that the local Supabase has not. They take what
 -- is written, and do nothing with it.
+--
+-- A database of an earlier version gets what it lacks. What is there stays as it is, with its grants:
+-- it may be the project's own.
+
+CREATE OR REPLACE FUNCTION pg_temp.create_missing(statements text) RETURNS void
+    LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statements;
+EXCEPTION WHEN duplicate_function OR duplicate_table OR duplicate_object THEN
+    NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION pg_temp.is_empty(schema text) RETURNS boolean
+    LANGUAGE sql AS $$
+    SELECT NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace($1))
+        AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace($1))
+$$;
 
 -- Database webhooks.
 CREATE SCHEMA IF NOT EXISTS supabase_functions;
@@ -24,9 +41,13 @@ DO $$
 DECLARE
     available text[] := ARRAY(SELECT name::text FROM pg_available_extensions);
 BEGIN
-    IF to_regnamespace('cron') IS NULL AND 'pg_cron' <> ALL (available) THEN
+    IF 'pg_cron' <> ALL (available) AND to_regnamespace('cron') IS NULL THEN
         CREATE SCHEMA cron;
-        CREATE TABLE cron.job (
+    END IF;
+    IF 'pg_cron' <> ALL (available) AND (
+        to_regclass('cron.job') IS NOT NULL OR pg_temp.is_empty('cron')
+    ) THEN
+        CREATE TABLE IF NOT EXISTS cron.job (
             jobid bigserial PRIMARY KEY,
             schedule text NOT NULL,
             command text NOT NULL,
@@ -37,24 +58,33 @@ BEGIN
             active boolean NOT NULL DEFAULT true,
             jobname text UNIQUE
         );
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION cron.schedule(job_name text, schedule text, command text) RETURNS bigint
             LANGUAGE sql AS $body$
                 INSERT INTO cron.job (jobname, schedule, command) VALUES ($1, $2, $3)
                 ON CONFLICT (jobname) DO UPDATE
                 SET schedule = excluded.schedule, command = excluded.command
                 RETURNING jobid
-            $body$;
+            $body$
+        $create$);
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION cron.schedule(schedule text, command text) RETURNS bigint
             LANGUAGE sql
-            AS 'INSERT INTO cron.job (schedule, command) VALUES ($1, $2) RETURNING jobid';
+            AS 'INSERT INTO cron.job (schedule, command) VALUES ($1, $2) RETURNING jobid'
+        $create$);
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION cron.unschedule(job_id bigint) RETURNS boolean
             LANGUAGE sql
             AS 'WITH gone AS (DELETE FROM cron.job WHERE jobid = $1 RETURNING 1)
-                SELECT EXISTS (SELECT FROM gone)';
+                SELECT EXISTS (SELECT FROM gone)'
+        $create$);
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION cron.unschedule(job_name text) RETURNS boolean
             LANGUAGE sql
             AS 'WITH gone AS (DELETE FROM cron.job WHERE jobname = $1 RETURNING 1)
-                SELECT EXISTS (SELECT FROM gone)';
+                SELECT EXISTS (SELECT FROM gone)'
+        $create$);
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION cron.schedule_in_database(
             job_name text, schedule text, command text, database text,
             username text DEFAULT NULL, active boolean DEFAULT true
@@ -66,7 +96,9 @@ BEGIN
                 database = excluded.database, username = excluded.username,
                 active = excluded.active
             RETURNING jobid
-        $body$;
+        $body$
+        $create$);
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION cron.alter_job(
             job_id bigint, schedule text DEFAULT NULL, command text DEFAULT NULL,
             database text DEFAULT NULL, username text DEFAULT NULL, active boolean DEFAULT NULL
@@ -76,8 +108,9 @@ BEGIN
                 database = coalesce($4, job.database), username = coalesce($5, job.username),
                 active = coalesce($6, job.active)
             WHERE jobid = $1
-        $body$;
-        CREATE TABLE cron.job_run_details (
+        $body$
+        $create$);
+        CREATE TABLE IF NOT EXISTS cron.job_run_details (
             jobid bigint,
             runid bigserial PRIMARY KEY,
             job_pid integer,
@@ -91,23 +124,33 @@ BEGIN
         );
     END IF;
 
-    IF to_regnamespace('net') IS NULL AND 'pg_net' <> ALL (available) THEN
+    IF 'pg_net' <> ALL (available) AND to_regnamespace('net') IS NULL THEN
         CREATE SCHEMA net;
         GRANT USAGE ON SCHEMA net TO anon, authenticated, service_role;
+    END IF;
+    IF 'pg_net' <> ALL (available) AND (
+        to_regproc('net.http_get') IS NOT NULL OR pg_temp.is_empty('net')
+    ) THEN
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION net.http_get(
             url text, params jsonb DEFAULT '{}', headers jsonb DEFAULT '{}',
             timeout_milliseconds integer DEFAULT 5000
-        ) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
+        ) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint'
+        $create$);
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION net.http_post(
             url text, body jsonb DEFAULT '{}', params jsonb DEFAULT '{}',
             headers jsonb DEFAULT '{"Content-Type": "application/json"}',
             timeout_milliseconds integer DEFAULT 5000
-        ) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
+        ) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint'
+        $create$);
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION net.http_delete(
             url text, params jsonb DEFAULT '{}', headers jsonb DEFAULT '{}',
             timeout_milliseconds integer DEFAULT 5000, body jsonb DEFAULT NULL
-        ) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
-        CREATE TABLE net.http_request_queue (
+        ) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint'
+        $create$);
+        CREATE TABLE IF NOT EXISTS net.http_request_queue (
             id bigserial,
             method text NOT NULL,
             url text NOT NULL,
@@ -115,7 +158,7 @@ BEGIN
             body bytea,
             timeout_milliseconds integer NOT NULL
         );
-        CREATE TABLE net._http_response (
+        CREATE TABLE IF NOT EXISTS net._http_response (
             id bigint,
             status_code integer,
             content_type text,
@@ -127,21 +170,29 @@ BEGIN
         );
     END IF;
 
-    IF to_regnamespace('graphql') IS NULL AND 'pg_graphql' <> ALL (available) THEN
+    IF 'pg_graphql' <> ALL (available) AND to_regnamespace('graphql') IS NULL THEN
         CREATE SCHEMA graphql;
         GRANT USAGE ON SCHEMA graphql TO anon, authenticated, service_role;
+    END IF;
+    IF 'pg_graphql' <> ALL (available) AND pg_temp.is_empty('graphql') THEN
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION graphql.resolve(
             query text, variables jsonb DEFAULT '{}', "operationName" text DEFAULT NULL,
             extensions jsonb DEFAULT NULL
         ) RETURNS jsonb LANGUAGE sql STABLE
-            AS 'SELECT graphql_public.graphql($3, $1, $2, $4)';
+            AS 'SELECT graphql_public.graphql($3, $1, $2, $4)'
+        $create$);
     END IF;
 
     -- Unlike the platform's, these secrets are not encrypted: they are for development.
-    IF to_regnamespace('vault') IS NULL AND 'supabase_vault' <> ALL (available) THEN
+    IF 'supabase_vault' <> ALL (available) AND to_regnamespace('vault') IS NULL THEN
         CREATE SCHEMA vault;
         GRANT USAGE ON SCHEMA vault TO service_role;
-        CREATE TABLE vault.secrets (
+    END IF;
+    IF 'supabase_vault' <> ALL (available) AND (
+        to_regclass('vault.secrets') IS NOT NULL OR pg_temp.is_empty('vault')
+    ) THEN
+        CREATE TABLE IF NOT EXISTS vault.secrets (
             id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
             name text,
             description text NOT NULL DEFAULT '',
@@ -151,18 +202,27 @@ BEGIN
             created_at timestamptz NOT NULL DEFAULT now(),
             updated_at timestamptz NOT NULL DEFAULT now()
         );
-        CREATE UNIQUE INDEX secrets_name_idx ON vault.secrets (name) WHERE name IS NOT NULL;
+        CREATE UNIQUE INDEX IF NOT EXISTS secrets_name_idx
+            ON vault.secrets (name) WHERE name IS NOT NULL;
+        PERFORM pg_temp.create_missing($create$
         CREATE VIEW vault.decrypted_secrets AS
             SELECT id, name, description, secret, secret AS decrypted_secret, key_id, nonce,
                 created_at, updated_at
             FROM vault.secrets;
-        GRANT SELECT, DELETE ON vault.secrets, vault.decrypted_secrets TO service_role;
+            GRANT SELECT, DELETE ON vault.secrets, vault.decrypted_secrets
+                TO service_role
+        $create$);
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION vault.create_secret(
             new_secret text, new_name text DEFAULT NULL, new_description text DEFAULT '',
             new_key_id uuid DEFAULT NULL
         ) RETURNS uuid LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $body$
             INSERT INTO vault.secrets (secret, name, description) VALUES ($1, $2, $3) RETURNING id
         $body$;
+            REVOKE EXECUTE ON FUNCTION vault.create_secret FROM PUBLIC;
+            GRANT EXECUTE ON FUNCTION vault.create_secret TO service_role
+        $create$);
+        PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION vault.update_secret(
             secret_id uuid, new_secret text DEFAULT NULL, new_name text DEFAULT NULL,
             new_description text DEFAULT NULL, new_key_id uuid DEFAULT NULL
@@ -172,8 +232,9 @@ BEGIN
                 description = coalesce($4, description), updated_at = now()
             WHERE id = $1
         $body$;
-        REVOKE EXECUTE ON FUNCTION vault.create_secret, vault.update_secret FROM PUBLIC;
-        GRANT EXECUTE ON FUNCTION vault.create_secret, vault.update_secret TO service_role;
+            REVOKE EXECUTE ON FUNCTION vault.update_secret FROM PUBLIC;
+            GRANT EXECUTE ON FUNCTION vault.update_secret TO service_role
+        $create$);
     END IF;
 END $$;
 

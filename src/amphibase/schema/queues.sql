@@ -3,25 +3,31 @@
 -- partitions, groups or notifications.
 DO $$
 BEGIN
-    IF to_regnamespace('pgmq') IS NOT NULL
-        OR EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pgmq')
-    THEN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pgmq') THEN
         RETURN;
     END IF;
-    CREATE SCHEMA pgmq;
-    CREATE TABLE pgmq.meta (
+    CREATE SCHEMA IF NOT EXISTS pgmq;
+    IF to_regclass('pgmq.meta') IS NULL AND NOT pg_temp.is_empty('pgmq') THEN
+        RETURN;  -- the project's own
+    END IF;
+    CREATE TABLE IF NOT EXISTS pgmq.meta (
         queue_name varchar UNIQUE NOT NULL,
         is_partitioned boolean NOT NULL DEFAULT false,
         is_unlogged boolean NOT NULL DEFAULT false,
         created_at timestamptz NOT NULL DEFAULT now()
     );
+    PERFORM pg_temp.create_missing($create$
     CREATE TYPE pgmq.message_record AS (
         msg_id bigint, read_ct integer, enqueued_at timestamptz, vt timestamptz, message jsonb
-    );
+    )
+    $create$);
+    PERFORM pg_temp.create_missing($create$
     CREATE TYPE pgmq.queue_record AS (
         queue_name varchar, is_partitioned boolean, is_unlogged boolean, created_at timestamptz
-    );
+    )
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.create(queue_name text) RETURNS void LANGUAGE plpgsql AS $body$
     BEGIN
         IF length($1) > 47 THEN
@@ -47,19 +53,25 @@ BEGIN
         EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON pgmq.%I (vt)',
             'q_' || lower($1) || '_vt_idx', 'q_' || lower($1));
         INSERT INTO pgmq.meta (queue_name) VALUES ($1) ON CONFLICT DO NOTHING;
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.drop_queue(queue_name text) RETURNS boolean LANGUAGE plpgsql AS $body$
     BEGIN
         EXECUTE format('DROP TABLE IF EXISTS pgmq.%I, pgmq.%I',
             'q_' || lower($1), 'a_' || lower($1));
         DELETE FROM pgmq.meta WHERE meta.queue_name = $1;
         RETURN FOUND;
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.list_queues() RETURNS SETOF pgmq.queue_record LANGUAGE sql
-        AS 'SELECT queue_name, is_partitioned, is_unlogged, created_at FROM pgmq.meta';
+        AS 'SELECT queue_name, is_partitioned, is_unlogged, created_at FROM pgmq.meta'
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.send_batch(queue_name text, msgs jsonb[], delay integer DEFAULT 0)
     RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
     BEGIN
@@ -67,11 +79,15 @@ BEGIN
             'INSERT INTO pgmq.%I (vt, message)
             SELECT clock_timestamp() + make_interval(secs => $2), m FROM unnest($1) AS m
             RETURNING msg_id', 'q_' || lower($1)) USING $2, $3;
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.send(queue_name text, msg jsonb, delay integer DEFAULT 0)
-    RETURNS SETOF bigint LANGUAGE sql AS 'SELECT pgmq.send_batch($1, ARRAY[$2], $3)';
+    RETURNS SETOF bigint LANGUAGE sql AS 'SELECT pgmq.send_batch($1, ARRAY[$2], $3)'
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.read(queue_name text, vt integer, qty integer)
     RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $body$
     BEGIN
@@ -85,8 +101,10 @@ BEGIN
             WHERE q.msg_id = due.msg_id
             RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message', 'q_' || lower($1))
             USING $2, $3;
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.pop(queue_name text) RETURNS SETOF pgmq.message_record
     LANGUAGE plpgsql AS $body$
     BEGIN
@@ -96,8 +114,10 @@ BEGIN
                 ORDER BY msg_id LIMIT 1 FOR UPDATE SKIP LOCKED
             )
             RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message', 'q_' || lower($1));
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.delete(queue_name text, msg_id bigint) RETURNS boolean
     LANGUAGE plpgsql AS $body$
     DECLARE
@@ -106,8 +126,10 @@ BEGIN
         EXECUTE format('DELETE FROM pgmq.%I AS q WHERE q.msg_id = $1', 'q_' || lower($1)) USING $2;
         GET DIAGNOSTICS gone = ROW_COUNT;
         RETURN gone > 0;
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.archive(queue_name text, msg_id bigint) RETURNS boolean
     LANGUAGE plpgsql AS $body$
     DECLARE
@@ -120,14 +142,20 @@ BEGIN
             'q_' || lower($1), 'a_' || lower($1)) USING $2;
         GET DIAGNOSTICS gone = ROW_COUNT;
         RETURN gone > 0;
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.delete(queue_name text, msg_ids bigint[]) RETURNS SETOF bigint
-    LANGUAGE sql AS 'SELECT id FROM unnest($2) AS id WHERE pgmq.delete($1, id)';
+    LANGUAGE sql AS 'SELECT id FROM unnest($2) AS id WHERE pgmq.delete($1, id)'
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.archive(queue_name text, msg_ids bigint[]) RETURNS SETOF bigint
-    LANGUAGE sql AS 'SELECT id FROM unnest($2) AS id WHERE pgmq.archive($1, id)';
+    LANGUAGE sql AS 'SELECT id FROM unnest($2) AS id WHERE pgmq.archive($1, id)'
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.set_vt(queue_name text, msg_id bigint, vt integer)
     RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $body$
     BEGIN
@@ -136,8 +164,10 @@ BEGIN
             WHERE q.msg_id = $1
             RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message', 'q_' || lower($1))
             USING $2, $3;
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.read_with_poll(
         queue_name text, vt integer, qty integer, max_poll_seconds integer DEFAULT 5,
         poll_interval_ms integer DEFAULT 100
@@ -150,8 +180,10 @@ BEGIN
             EXIT WHEN FOUND OR clock_timestamp() >= ends;
             PERFORM pg_sleep($5 / 1000.0);
         END LOOP;
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.purge_queue(queue_name text) RETURNS bigint
     LANGUAGE plpgsql AS $body$
     DECLARE
@@ -160,14 +192,18 @@ BEGIN
         EXECUTE format('DELETE FROM pgmq.%I', 'q_' || lower($1));
         GET DIAGNOSTICS gone = ROW_COUNT;
         RETURN gone;
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE TYPE pgmq.metrics_result AS (
         queue_name text, queue_length bigint, newest_msg_age_sec integer,
         oldest_msg_age_sec integer, total_messages bigint, scrape_time timestamptz,
         queue_visible_length bigint
-    );
+    )
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.metrics(queue_name text) RETURNS pgmq.metrics_result
     LANGUAGE plpgsql AS $body$
     DECLARE
@@ -183,15 +219,22 @@ BEGIN
             FROM %s', name)
             INTO result USING $1, pg_get_serial_sequence(name, 'msg_id')::regclass;
         RETURN result;
-    END $body$;
+    END $body$
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.metrics_all() RETURNS SETOF pgmq.metrics_result
-    LANGUAGE sql AS 'SELECT (pgmq.metrics(queue_name)).* FROM pgmq.meta';
+    LANGUAGE sql AS 'SELECT (pgmq.metrics(queue_name)).* FROM pgmq.meta'
+    $create$);
 
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.create_non_partitioned(queue_name text) RETURNS void
-    LANGUAGE sql AS 'SELECT pgmq.create($1)';
+    LANGUAGE sql AS 'SELECT pgmq.create($1)'
+    $create$);
 
     -- Its queue outlives a crash of the server as well.
+    PERFORM pg_temp.create_missing($create$
     CREATE FUNCTION pgmq.create_unlogged(queue_name text) RETURNS void
-    LANGUAGE sql AS 'SELECT pgmq.create($1)';
+    LANGUAGE sql AS 'SELECT pgmq.create($1)'
+    $create$);
 END $$;

@@ -18,7 +18,7 @@ from amphibase.private_names.alembic import upgrade_steps
 from amphibase.schema.ddl import DIALECT
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.locations import HERE, postgres_location
-from amphibase.schema.migrations.transaction import LOCK
+from amphibase.schema.table_lock import LOCK
 
 HEADER = f"""\
 -- The tables of a new project. Written by `make project-tables` from the revisions: do not edit.

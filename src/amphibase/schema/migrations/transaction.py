@@ -13,9 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from amphibase.database.engine import Database
 from amphibase.database.errors import translated_errors
 from amphibase.errors import ForeignKeyViolation
-
-LOCK = 0x616D7068
-"""The key of the advisory lock that every change of tables holds ("amph")."""
+from amphibase.schema.table_lock import LOCK
 
 _locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
