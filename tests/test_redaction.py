@@ -155,3 +155,13 @@ async def test_uvicorns_own_logs_hold_no_secret_of_an_address(
     assert {"uvicorn.access", "uvicorn.error"} <= {each.name for each in uvicorns}
     assert any("WebSocket /socket" in line for line in lines)
     assert HIDDEN not in "".join(caplog.messages)
+
+
+def test_a_row_that_a_constraint_rejects_is_not_logged() -> None:
+    row = '(7, ann@x, $2a$10$hush, {"a": "(b)"}, null)'
+    error = f'violates check "x"\nDETAIL:  Failing row contains {row}.\nCONTEXT:  SQL at 1'
+    assert redact(error) == (
+        f'violates check "x"\nDETAIL:  Failing row contains ({REDACTED}).\nCONTEXT:  SQL at 1'
+    )
+    assert "hush" not in redact(f"Failing row contains {row}.")
+    assert "hush" not in redact(f"(x) Failing row contains {row}\n[SQL: INSERT]")

@@ -24,6 +24,9 @@ _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?\s\"'<>]{1,200})=([^&;#\s\"'<>]+)")
 _PASSWORD = re.compile(r"(://[^\s/?#@:]*):[^\s/?#@]+@")
 """Of the user in a URL, `https://ann:secret@example.com`."""
 
+_ROW = re.compile(r"(Failing row contains \().*?\)(?=\.?\s*(?:$|\n[A-Z(\[]))", re.DOTALL)
+"""What Postgres says of a row that a constraint rejects: all of it, hashes of passwords too."""
+
 _SEPARATORS = re.compile(r"[^a-z0-9]+")
 _FORMATTER = logging.Formatter()
 
@@ -40,7 +43,9 @@ def is_secret_name(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """Replace the secrets of a text's URLs and paths."""
+    """Replace the secrets of a text's URLs and paths, and rows of a database."""
+    if "Failing row" in text:
+        text = _ROW.sub(rf"\1{REDACTED})", text)
     if "@" in text:
         text = _PASSWORD.sub(rf"\1:{REDACTED}@", text)
     if "=" not in text:
