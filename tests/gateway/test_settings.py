@@ -17,6 +17,8 @@ from amphibase.settings_loading import load
 DEFAULT_URL = "postgresql://postgres:postgres@db/postgres"
 OWN = "a secret of one's own that is long enough for HS256"
 COMPOSE_SECRET = "your-super-secret-jwt-token-with-at-least-32-characters-long"
+ANON = api_key(OWN, "anon")
+SERVICE = api_key(OWN, "service_role")
 CLI_JWKS = '{"keys": [{"kty": "EC", "x": "M5Sjqn5zwC9Kl1zVfUUGvv9boQjCGd45G8sdopBExB4"}]}'
 SECRET_JWK = json.dumps(
     {"kty": "oct", "k": base64.urlsafe_b64encode(CLI_JWT_SECRET.encode()).rstrip(b"=").decode()}
@@ -52,14 +54,14 @@ def test_a_secret_of_ones_own_makes_keys_of_ones_own(
 
 def test_a_self_hosters_file_is_read(tmp_path: Path) -> None:
     Path(".env").write_text(
-        f"JWT_SECRET={OWN}\nANON_KEY=an.anon.key\nSERVICE_ROLE_KEY=a.service.key\n"
+        f"JWT_SECRET={OWN}\nANON_KEY={ANON}\nSERVICE_ROLE_KEY={SERVICE}\n"
         "SUPABASE_SECRET_KEY=sb_secret_own\nAPI_EXTERNAL_URL=https://api.example.com/\n"
         "PGRST_DB_URI=postgres://authenticator:x@db/postgres\n"
     )
     settings = load(GatewaySettings)
-    assert settings.keys.anon == "an.anon.key"
-    assert settings.keys.service_role == "a.service.key"
-    assert settings.keys.token_for("sb_secret_own") == "a.service.key"
+    assert settings.keys.anon == ANON
+    assert settings.keys.service_role == SERVICE
+    assert settings.keys.token_for("sb_secret_own") == SERVICE
     assert settings.external_url == "https://api.example.com"
     assert revealed(settings.authenticator_url) == "postgresql://authenticator:x@db/postgres"
 
@@ -101,6 +103,11 @@ def test_on_this_machine_it_listens_with_them(host: str) -> None:
         ({"GATEWAY_DATABASE_URL": "sqlite:///x"}, "GATEWAY_DATABASE_URL: must start with post"),
         ({"API_EXTERNAL_URL": "example.com"}, "API_EXTERNAL_URL: must start with http://"),
         ({"GATEWAY_DATABASE_URL": "postgresql://a:hush@db"}, "GATEWAY_DATABASE_URL: must name the"),
+        *(
+            ({name: key}, f"{name}: must be a JSON Web Token with the claim role")
+            for name in ("ANON_KEY", "SERVICE_ROLE_KEY")
+            for key in ("anon", "hush.hush.hush", "sb_publishable_hush", jwt.encode({}, OWN), "a.b")
+        ),
         ({"PGRST_JWT_SECRET": f"@/run/{OWN}"}, "PGRST_JWT_SECRET: must be the secret itself"),
         *(
             ({name: f"postgresql://a:{rest}"}, f"{name}: cannot be read; in names and passwords")

@@ -4,7 +4,9 @@ import base64
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from amphibase.published_secrets import (
     CLI_JWT_SECRET,
@@ -82,6 +84,20 @@ def api_key(secret: str, role: str) -> str:
     claims = {"iss": ISSUER, "role": role, "exp": EXPIRES}
     signed = ".".join(_base64(json.dumps(part, separators=(",", ":"))) for part in (header, claims))
     return f"{signed}.{sign(signed, secret)}"
+
+
+def claims_of(token: str) -> Mapping[str, Any]:
+    """Return the claims of an API key without verifying it; none of what is no token."""
+    parts = token.split(".")
+    try:
+        header, claims = (
+            json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+            for part in parts[:2]
+        )
+    except ValueError:
+        return {}
+    is_token = len(parts) == 3 and isinstance(header, dict) and isinstance(claims, dict)
+    return claims if is_token else {}
 
 
 def _base64(text: str) -> str:

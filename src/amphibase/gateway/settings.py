@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from amphibase.gateway.config_toml import EnvironmentSettings, ProjectSettings
-from amphibase.gateway.keys import ApiKeys, S3Credentials, api_key, s3_credentials
+from amphibase.gateway.keys import ApiKeys, S3Credentials, api_key, claims_of, s3_credentials
 from amphibase.loopback import is_loopback
 from amphibase.published_secrets import (
     CLI_JWT_SECRET,
@@ -179,6 +179,16 @@ class GatewaySettings(DataDirSettings, ProjectSettings):
             raise ValueError("must be the secret itself, and not @ and the name of a file")
         if value and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
+        return value
+
+    @field_validator("anon_key", "service_role_key")
+    @classmethod
+    def _with_role(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and "role" not in claims_of(value.get_secret_value()):
+            raise ValueError(
+                "must be a JSON Web Token with the claim role; an opaque key (sb_…) is another "
+                "setting: SUPABASE_PUBLISHABLE_KEY or SUPABASE_SECRET_KEY"
+            )
         return value
 
     @field_validator("jwt_keys")

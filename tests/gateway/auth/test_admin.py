@@ -173,10 +173,67 @@ async def test_users_are_found_by_a_part_of_their_address_or_name(
     assert response.headers["x-total-count"] == str(len(emails))
 
 
-@pytest.mark.parametrize("query", ["page=x", "per_page=-1", "page=99999999999999999999"])
-async def test_a_page_that_is_none_is_rejected(api: Api, query: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("page=x", 'strconv.ParseUint: parsing "x": invalid syntax'),
+        ("per_page=-1", 'strconv.ParseUint: parsing "-1": invalid syntax'),
+        ("page=99999999999999999999",
+         'strconv.ParseUint: parsing "99999999999999999999": value out of range'),
+        ("per_page=0", "per_page must be greater than 0"),
+    ],
+)  # fmt: skip
+async def test_a_page_that_is_none_is_rejected(api: Api, query: str, reason: str) -> None:
     response = await api.get(f"/admin/users?{query}", token=SERVICE)
     assert rejection(response) == (400, "validation_failed")
+    assert response.json()["message"] == f"Bad Pagination Parameters: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("query", "link"),
+    [
+        ("", '</admin/users?page=1>; rel="last"'),
+        ("?page=0&sort=created_at",
+         '</admin/users?page=1&sort=created_at>; rel="next", '
+         '</admin/users?page=1&sort=created_at>; rel="last"'),
+        ("?page=1&filter=a&per_page=2", '</admin/users?filter=a&page=1&per_page=2>; rel="last"'),
+        ("?page=9&filter=none", '</admin/users?filter=none&page=0>; rel="last"'),
+    ],
+)  # fmt: skip
+async def test_links_to_pages_are_written_as_by_supabase_auth(
+    api: Api, query: str, link: str
+) -> None:
+    await api.create()
+    response = await api.get(f"/admin/users{query}", token=SERVICE)
+    assert (response.status_code, response.headers["link"]) == (200, link)
+
+
+async def test_a_list_is_of_one_audience_and_has_no_identities(api: Api) -> None:
+    other = {"x-jwt-aud": "other"}
+    await api.create()
+    body = {"email": "bob@example.com"}
+    created = await api.post("/admin/users", body, token=SERVICE, headers=other)
+    assert created.json()["aud"] == "other"
+    for headers, audience, email in (
+        ({}, "authenticated", "ann@example.com"),
+        (other, "other", "bob@example.com"),
+    ):
+        response = await api.get("/admin/users", token=SERVICE, headers=headers)
+        (user,) = response.json()["users"]
+        assert (response.json()["aud"], user["email"]) == (audience, email)
+        assert (user["identities"], response.headers["x-total-count"]) == (None, "1")
+
+
+async def test_an_address_that_is_sent_again_is_verified_as_the_call_says(api: Api) -> None:
+    user = await api.create()
+    for confirms in (False, True):
+        body = {"email": "ann@example.com", "email_confirm": confirms}
+        changed = await api.put(f"/admin/users/{user['id']}", body, token=SERVICE)
+        (identity,) = changed.json()["identities"]
+        assert identity["identity_data"]["email_verified"] is confirms
+    await api.put(f"/admin/users/{user['id']}", {"user_metadata": {"a": 1}}, token=SERVICE)
+    changed = await api.get(f"/admin/users/{user['id']}", token=SERVICE)
+    assert changed.json()["identities"][0]["identity_data"]["email_verified"] is True
 
 
 @pytest.mark.parametrize(

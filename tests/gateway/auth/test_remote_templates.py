@@ -1,5 +1,6 @@
 """Templates of emails at URLs, from a local site."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -28,9 +29,11 @@ class Site:
     content: str = "<a href='{{ .ConfirmationURL }}'>Welcome</a>"
     status: int = 200
     requests: list[str] = field(default_factory=list)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def respond(self, request: Request) -> Response:
         self.requests.append(request.url.path)
+        await self.released.wait()
         return PlainTextResponse(self.content, self.status)
 
 
@@ -38,6 +41,7 @@ class Site:
 async def site() -> AsyncIterator[Site]:
     site = Site()
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        site.released.set()
         site.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with serving(Starlette(routes=[Route("/{path:path}", site.respond)]), listener):
             yield site
@@ -96,14 +100,39 @@ async def test_a_template_is_fetched_again_and_goes_on_where_that_fails(
     monkeypatch.setattr(remote_templates, "RETRY_SECONDS", 0)
     url = f"{site.url}/confirm.html"
     api = await serve(mailer_autoconfirm=False, mailer_templates_confirmation=url)
-    seen: list[str] = []
-    for number, (status, content) in enumerate(
-        [(500, ""), (200, "<p>1</p>"), (500, ""), (200, "2")]
+    for number, (status, content, expected) in enumerate(
+        [(500, "", BUILT_IN), (200, "<p>1</p>", "<p>1</p>"), (500, "", "<p>1</p>"), (200, "2", "2")]
     ):
         site.status, site.content = status, content
-        seen.append(await html(api, f"user{number}@example.com"))
-    assert seen[0].startswith(BUILT_IN)
-    assert seen[1:] == ["<p>1</p>", "<p>1</p>", "2"]
+        asked = len(site.requests)
+        for attempt in range(200):  # it is fetched in the background
+            shown = await html(api, f"user{number}-{attempt}@example.com")
+            if shown.startswith(expected) and len(site.requests) > asked + 1:
+                break
+            await asyncio.sleep(0.05)
+        assert shown.startswith(expected)
+
+
+async def test_a_site_that_hangs_delays_one_email_at_most_and_the_last_template_goes_on(
+    serve: ServeAuth, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_templates, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(remote_templates, "MAX_AGE_SECONDS", 0)
+    site.released.clear()
+    url = f"{site.url}/confirm.html"
+    api = await serve(mailer_autoconfirm=False, mailer_templates_confirmation=url)
+    assert (await html(api, "ann@example.com")).startswith(BUILT_IN)
+    monkeypatch.setattr(remote_templates, "FIRST_SECONDS", 3600)  # of which none is waited
+    assert (await html(api, "bob@example.com")).startswith(BUILT_IN)
+    site.released.set()
+    for attempt in range(200):
+        if (await html(api, f"user{attempt}@example.com")).endswith(">Welcome</a>"):
+            break
+        await asyncio.sleep(0.05)
+    site.released.clear()
+    assert (await html(api, "cas@example.com")).endswith(">Welcome</a>")
+    assert (await html(api, "dot@example.com")).endswith(">Welcome</a>")
+    site.released.set()
 
 
 def test_what_is_no_url_of_a_template_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

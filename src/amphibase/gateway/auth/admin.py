@@ -12,7 +12,7 @@ from starlette.responses import Response
 from amphibase.accounts.passwords import check_hash
 from amphibase.accounts.users import merged
 from amphibase.gateway.auth.audit import AuditAction, factor_traits, user_traits
-from amphibase.gateway.auth.bearer import require_admin
+from amphibase.gateway.auth.bearer import audience_of, claims_of, require_admin
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.durations import parse_duration
@@ -21,6 +21,7 @@ from amphibase.gateway.auth.pages import page_headers, read_page
 from amphibase.gateway.auth.password_policy import check_length, check_password
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import factor as factor_json
+from amphibase.gateway.auth.serializers import listed_user
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now, uuid7
@@ -84,7 +85,7 @@ async def create(core: Core, request: Request) -> Response:
         await core.users.insert(
             connection,
             id=id,
-            aud=body.aud or core.settings.jwt_aud,
+            aud=body.aud or audience_of(core, request, claims_of(core, request)),
             role=body.role or DEFAULT_ROLE,
             email=email,
             phone=phone,
@@ -115,13 +116,12 @@ async def list_users(core: Core, request: Request) -> Response:
     await require_admin(core, request)
     page = read_page(request)
     descending = _is_descending(request)
+    audience = audience_of(core, request, claims_of(core, request))
     async with core.database.read() as connection:
         text = request.query_params.get("filter", "")
-        users, total = await core.users.page(
-            connection, page.number, page.size, text, descending=descending
-        )
+        rows, total = await core.users.page(connection, page, audience, text, descending=descending)
     headers = page_headers(request, page, total)
-    body = {"users": [user_json(user) for user in users], "aud": core.settings.jwt_aud}
+    body = {"users": [listed_user(row) for row in rows], "aud": audience}
     return respond(body, headers=headers)
 
 
@@ -187,11 +187,11 @@ async def _update_identities(
     email: str | None,
     phone: str | None,
 ) -> None:
-    for provider, address, current, verified in (
-        ("email", email, user.row.email, body.email_confirm),
-        ("phone", phone, user.row.phone, body.phone_confirm),
+    for provider, address, verified in (
+        ("email", email, body.email_confirm),
+        ("phone", phone, body.phone_confirm),
     ):
-        if address and address != current:
+        if address:
             await core.engine.users.set_identity(
                 connection, user.id, provider, address, verified=verified
             )

@@ -31,9 +31,7 @@ async def list_entries(core: Core, request: Request) -> Response:
     if query and (scope not in SCOPES or not separator):
         raise invalid(f"Invalid query scope: {query}")
     async with core.database.read() as connection:
-        entries, total = await core.audit.page(
-            connection, page.number, page.size, SCOPES.get(scope, ()), text
-        )
+        entries, total = await core.audit.page(connection, page, SCOPES.get(scope, ()), text)
     return respond(
         [_entry_json(entry) for entry in entries], headers=page_headers(request, page, total)
     )

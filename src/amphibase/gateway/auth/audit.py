@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.background import Background
 from amphibase.database.engine import Database
+from amphibase.gateway.auth.pages import RequestedPage
 from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
 
@@ -159,12 +160,11 @@ class AuditLog:
     async def page(
         self,
         connection: AsyncConnection,
-        number: int,
-        size: int,
+        page: RequestedPage,
         fields: Sequence[str] = (),
         text: str = "",
     ) -> tuple[Sequence[Row[Any]], int]:
-        """Return one page of entries, counted from 1, the newest first; and how many there are.
+        """Return one page of entries, the newest first, and how many there are.
 
         Args:
             fields: of the payload, of which one has to contain `text`; none for all entries.
@@ -177,7 +177,7 @@ class AuditLog:
         total = (await connection.execute(count)).scalar_one()
         order = table.c.created_at.desc(), table.c.id.desc()
         statement = select(table).where(matches).order_by(*order)
-        rows = await connection.execute(statement.limit(size).offset((number - 1) * size))
+        rows = await connection.execute(statement.limit(page.size).offset(page.offset))
         return rows.all(), total
 
     async def sweep(self) -> None:

@@ -66,12 +66,14 @@ def claims_of(core: Core, request: Request) -> Claims:
 
 
 def audience_of(core: Core, request: Request, claims: Claims) -> str:
-    """Return the audience of a request: of its header `x-jwt-aud`, else of its token.
+    """Return the audience of a request: of its header `x-jwt-aud`, else of its token, unless that
+    is the administration's, whose keys have none.
 
     Raises:
         AuthError: the header is too long.
     """
-    named = request.headers.get(AUDIENCE_HEADER, "") or _audience(claims)
+    own = "" if is_admin(core, claims) else _audience(claims)
+    named = request.headers.get(AUDIENCE_HEADER, "") or own
     if len(named) > MAX_AUDIENCE_CHARACTERS:
         raise invalid(f"{AUDIENCE_HEADER} is longer than {MAX_AUDIENCE_CHARACTERS} characters")
     return named or core.settings.jwt_aud

@@ -111,9 +111,11 @@ class Core:
             settings.sms_max_frequency, codes.SMS_RATE_LIMIT, self.sms_quota
         )
         self.redirects = Redirects(settings.site_url, settings.uri_allow_list)
-        self.remote_templates = RemoteTemplates(settings.template_urls(settings.site_url))
-        self.templates = MailTemplates(settings, self.remote_templates)
         self.background = Background()
+        self.remote_templates = RemoteTemplates(
+            settings.template_urls(settings.site_url), self.background
+        )
+        self.templates = MailTemplates(settings, self.remote_templates)
         self.audit = AuditLog(
             self.tables,
             self.database,

@@ -1,15 +1,17 @@
 """Templates of emails that are kept at a URL.
 
-They are fetched before the first email that needs one, and again after ten minutes; where that
-fails, the one that is there goes on, as in Supabase Auth (its
+They are fetched before the first email that needs one, and again after ten minutes, in the
+background; where that fails, the one that is there goes on, as in Supabase Auth (its
 `internal/mailer/templatemailer/template.go`).
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
+from amphibase.background import Background
 from amphibase.certificates import https_context
 from amphibase.gateway.auth.go_expression import TemplateError
 from amphibase.gateway.auth.go_template import GoTemplate
@@ -20,6 +22,9 @@ logger = redacted_logger("amphibase.gateway.auth")
 MAX_AGE_SECONDS = 600
 RETRY_SECONDS = 10
 TIMEOUT_SECONDS = 10
+FIRST_SECONDS = 2
+"""How long the first emails wait for a template; a site that hangs delays no others."""
+
 MAX_BYTES = 1_000_000
 
 
@@ -36,12 +41,15 @@ class RemoteTemplates:
 
     Args:
         urls: by the name of the template, such as `magic_link`.
+        background: fetches them.
     """
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
+    def __init__(self, urls: Mapping[str, str], background: Background) -> None:
         self._urls = urls
+        self._background = background
         self._entries = {name: _Entry() for name in urls}
-        self._fetching = asyncio.Lock()
+        self._is_fetching = False
+        self._tried = asyncio.Event()
 
     def get(self, name: str) -> GoTemplate | None:
         """Return the template that was fetched; None where there is none."""
@@ -49,10 +57,22 @@ class RemoteTemplates:
         return None if entry is None else entry.template
 
     async def refresh(self) -> None:
-        """Fetch what is due; what cannot be fetched is logged."""
-        if self._due():
-            async with self._fetching:  # meanwhile another request may have
-                await asyncio.gather(*map(self._fetch, self._due()))
+        """Begin to fetch what is due, and wait for the first time that this is done."""
+        if not self._is_fetching and (due := self._due()):
+            self._is_fetching = True
+            self._background.run("Fetching templates of emails", self._fetch_all(due))
+        if self._urls and not self._tried.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_SECONDS):
+                    await self._tried.wait()
+            self._tried.set()
+
+    async def _fetch_all(self, names: Sequence[str]) -> None:
+        try:
+            await asyncio.gather(*map(self._fetch, names))
+        finally:
+            self._is_fetching = False
+            self._tried.set()
 
     def _due(self) -> list[str]:
         now = monotonic()

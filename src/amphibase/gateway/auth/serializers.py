@@ -46,6 +46,11 @@ def user(user: AuthUser) -> dict[str, Any]:
     return fields
 
 
+def listed_user(row: Row[Any]) -> dict[str, Any]:
+    """Return a user in a list, which Supabase Auth reads without identities and factors."""
+    return {**user(AuthUser(row, (), ())), "identities": None}
+
+
 def identity(row: Row[Any]) -> dict[str, Any]:
     """Return one way in which a user signs in; `id` is the provider's."""
     fields = {

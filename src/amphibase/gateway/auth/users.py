@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, Table, bindparam, delete, func, or_, select, true, update
+from sqlalchemy import Row, Select, Table, and_, bindparam, delete, func, or_, select, true, update
 from sqlalchemy.engine import result_tuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,6 +18,7 @@ from amphibase.database.compiled import CompiledSelect, Query
 from amphibase.database.executor import Executor
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, database_errors
+from amphibase.gateway.auth.pages import RequestedPage
 from amphibase.models import utc_now
 from amphibase.schema.auth_tables import ONE_TIME_TOKENS
 from amphibase.schema.tables import Tables
@@ -154,13 +155,13 @@ class AuthUsers:
     async def page(
         self,
         connection: AsyncConnection,
-        number: int,
-        size: int,
+        page: RequestedPage,
+        audience: str,
         text: str = "",
         *,
         descending: bool = True,
-    ) -> tuple[list[AuthUser], int]:
-        """Return one page of users, counted from 1; and how many there are.
+    ) -> tuple[Sequence[Row[Any]], int]:
+        """Return one page of the rows of an audience's users, and how many there are.
 
         Args:
             text: a part of their address or `full_name`, as a pattern of LIKE; empty for all.
@@ -169,15 +170,15 @@ class AuthUsers:
         users = self._users
         name = users.c.raw_user_meta_data["full_name"].as_string()
         matches = or_(users.c.email.ilike(f"%{text}%"), name.ilike(f"%{text}%"))
-        matches = matches if text else true()
+        matches = and_(users.c.aud == audience, matches if text else true())
         count = select(func.count()).select_from(users).where(matches)
         total = (await connection.execute(count)).scalar_one()
         columns = (users.c.created_at, users.c.id)
         order = [column.desc() if descending else column.asc() for column in columns]
         rows = await connection.execute(
-            select(users).where(matches).order_by(*order).limit(size).offset((number - 1) * size)
+            select(users).where(matches).order_by(*order).limit(page.size).offset(page.offset)
         )
-        return await self._whole(connection, rows.all()), total
+        return rows.all(), total
 
     async def _one(
         self, connection: AsyncConnection, condition: Any, lock: bool
