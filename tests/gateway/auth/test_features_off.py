@@ -6,7 +6,6 @@ import pytest
 from tests.gateway.auth.api import ANON, SERVICE, Api, rejection
 
 OAUTH = (404, "feature_disabled", "OAuth server is disabled")
-CUSTOM = (404, "feature_disabled", "Custom OAuth providers are disabled")
 PASSKEYS = (404, "passkey_disabled", "Passkeys are disabled")
 SCIM = (404, "feature_disabled", "SCIM server is disabled")
 
@@ -20,8 +19,6 @@ SCIM = (404, "feature_disabled", "SCIM server is disabled")
         ("GET", "/oauth/userinfo", OAUTH),
         ("GET", "/admin/oauth/clients", OAUTH),
         ("DELETE", "/admin/oauth/clients/1", OAUTH),
-        ("GET", "/admin/custom-providers", CUSTOM),
-        ("PUT", "/admin/custom-providers/custom:x", CUSTOM),
         ("POST", "/passkeys/authentication/options", PASSKEYS),
         ("GET", "/passkeys", PASSKEYS),
         ("PATCH", "/passkeys/1", PASSKEYS),
@@ -36,7 +33,7 @@ async def test_it_is_said_to_be_off(
 
 
 async def test_who_may_not_ask_is_told_so_first(api: Api) -> None:
-    for path in ("/admin/oauth/clients", "/admin/custom-providers"):
+    for path in ("/admin/oauth/clients", "/admin/oauth/clients/1"):
         assert (await api.get(path, token=ANON)).status_code == 403
     assert (await api.get("/user/oauth/grants")).status_code == 401
     token = (await api.sign_up())["access_token"]

@@ -44,8 +44,6 @@ _CALLS: tuple[tuple[str, Call], ...] = (
     ("/oauth/{rest:path}", _public(codes.OAUTH_SERVER_DISABLED)),
     ("/user/oauth/grants", _for_users(codes.OAUTH_SERVER_DISABLED)),
     ("/admin/oauth/{rest:path}", _for_admins(codes.OAUTH_SERVER_DISABLED)),
-    ("/admin/custom-providers", _for_admins(codes.CUSTOM_PROVIDERS_DISABLED)),
-    ("/admin/custom-providers/{rest:path}", _for_admins(codes.CUSTOM_PROVIDERS_DISABLED)),
     ("/passkeys", _public(codes.PASSKEYS_DISABLED)),
     ("/passkeys/{rest:path}", _public(codes.PASSKEYS_DISABLED)),
     ("/scim/v2/{rest:path}", _public(codes.SCIM_DISABLED)),

@@ -83,6 +83,7 @@ class AuthSettings(
     disable_signup: bool = Field(False, examples=["false"])
     external_email_enabled: bool = Field(True, examples=["true"])
     external_anonymous_users_enabled: bool = Field(False, examples=["true"])
+    custom_oauth_enabled: bool = Field(True, examples=["false"])
     external_phone_enabled: bool = Field(False, examples=["true"])
     sms_autoconfirm: bool = Field(False, examples=["true"])
     sms_max_frequency: Duration = Field(timedelta(seconds=5), examples=["60s"])
