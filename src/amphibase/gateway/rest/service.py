@@ -130,7 +130,7 @@ class RestApp:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the database is connected, and its catalog read as it is."""
+        """Whether the database is connected, and its catalog was read since its last change."""
         return self._started and self._cache.is_current
 
     async def close(self) -> None:
