@@ -33,6 +33,7 @@ from amphibase.gateway.settings import GatewaySettings, revealed
 from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:
+    from amphibase.gateway.build import Project
     from amphibase.gateway.service_roles import RoleUrls
     from amphibase.postgres import Server
 
@@ -186,23 +187,11 @@ async def _serve(
 ) -> None:
     from amphibase.background import Background
     from amphibase.gateway import buckets
-    from amphibase.gateway.build import WEBSOCKET_OPTIONS, Project, admin, behind_proxies, build
+    from amphibase.gateway.build import WEBSOCKET_OPTIONS, admin, behind_proxies, build
     from amphibase.server import freeze, local_url, server
 
     url = settings.external_url or local_url(settings.host, port_of(listeners.api))
-    project = Project(
-        roles=roles,
-        url=url,
-        folder=folder.path,
-        keys=settings.keys,
-        signs_with_secret=settings.signs_with_secret,
-        jwt_keys=revealed(settings.jwt_keys),
-        jwks=settings.keys_of_others,
-        body_seconds=settings.body_timeout,
-        s3=settings.s3,
-    )
-    if project.jwks:
-        _ = project.tokens  # so that a wrong key stops the start
+    project = _project(settings, folder, roles, url)
     gateway = build(project)
     inbox_url = local_url(LOOPBACK, port_of(listeners.inbox))
     values = _status(settings, url, owner_url, inbox_url)
@@ -253,6 +242,26 @@ async def _serve(
                 lifespan="on",
                 **WEBSOCKET_OPTIONS,
             ).serve(sockets=[listeners.api])
+
+
+def _project(settings: GatewaySettings, folder: DataDir, roles: "RoleUrls", url: str) -> "Project":
+    """Return what is served at the URL. Raises ConfigurationError for a key that is wrong."""
+    from amphibase.gateway.build import Project
+
+    project = Project(
+        roles=roles,
+        url=url,
+        folder=folder.path,
+        keys=settings.keys,
+        signs_with_secret=settings.signs_with_secret,
+        jwt_keys=revealed(settings.jwt_keys),
+        jwks=settings.keys_of_others,
+        body_seconds=settings.body_timeout,
+        s3=settings.s3,
+    )
+    if project.jwks:
+        _ = project.tokens  # which reads the keys
+    return project
 
 
 @asynccontextmanager

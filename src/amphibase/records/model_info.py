@@ -73,22 +73,9 @@ class ModelInfo(Generic[Model]):
 
     def __init__(self, model: type[Model], *, by_service: bool = True) -> None:
         mapper: Mapper[Model] = inspect_model(model)
-        if len(mapper.tables) != 1 or not isinstance(mapper.local_table, Table):
-            raise NotSupported(f"{model.__name__} is spread over several tables; map it to one")
-        if mapper.polymorphic_on is not None:
-            raise NotSupported(
-                f"{model.__name__} shares its table with other classes (polymorphic_on); give each "
-                "a table of its own"
-            )
-        listeners = [name for name in EVENTS if getattr(mapper.dispatch, name)]
-        if listeners:
-            raise NotSupported(
-                f"{model.__name__} has listeners for {', '.join(listeners)}, which repositories do "
-                "not run; write its rows in a session, or do that work where the rows are written"
-            )
         self.model = model
         self.mapper = mapper
-        self.table: Table = mapper.local_table
+        self.table = _only_table(mapper)
         self.access = access_of(model)
         expressions = {each.key: each.columns[0] for each in mapper.column_attrs}
         stored = {name: each for name, each in expressions.items() if isinstance(each, Column)}
@@ -379,6 +366,25 @@ def _garbage_left() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _only_table(mapper: Mapper[Any]) -> Table:
+    """Return the table of a class that has one to itself. Raises NotSupported."""
+    name, table = mapper.class_.__name__, mapper.local_table
+    if len(mapper.tables) != 1 or not isinstance(table, Table):
+        raise NotSupported(f"{name} is spread over several tables; map it to one")
+    if mapper.polymorphic_on is not None:
+        raise NotSupported(
+            f"{name} shares its table with other classes (polymorphic_on); give each a table of "
+            "its own"
+        )
+    listeners = [event for event in EVENTS if getattr(mapper.dispatch, event)]
+    if listeners:
+        raise NotSupported(
+            f"{name} has listeners for {', '.join(listeners)}, which repositories do not run; "
+            "write its rows in a session, or do that work where the rows are written"
+        )
+    return table
 
 
 def _names(
