@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 from amphibase import ConfigurationError, Settings, load_settings
 from amphibase.gateway.keys import api_key
 from amphibase.published_secrets import CLI_JWT_SECRET, CLI_PUBLISHABLE_KEY, CLI_SECRET_KEY
+from amphibase.settings import unknown_variables
 
 Environment = pytest.MonkeyPatch
 
@@ -60,6 +61,17 @@ def test_the_prefixed_name_wins(monkeypatch: Environment) -> None:
     assert load_settings().pool_size == 8
     monkeypatch.setenv("AMPHIBASE_POOL_SIZE", "7")
     assert load_settings().pool_size == 7
+
+
+def test_what_has_the_prefix_and_is_no_setting_is_named(monkeypatch: Environment) -> None:
+    class Own(Settings):
+        color: str = "red"
+
+    Path(".env").write_text("AMPHIBASE_DATABSE_URL=x\nDATABSE_URL=x\n")
+    for name in ("AMPHIBASE_RSL", "AMPHIBASE_RLS", "Amphibase_Pool_Size", "AMPHIBASE_COLOR"):
+        monkeypatch.setenv(name, "x")
+    assert unknown_variables(Own) == ["AMPHIBASE_DATABSE_URL", "AMPHIBASE_RSL"]
+    assert "AMPHIBASE_COLOR" in unknown_variables(Settings)
 
 
 def test_a_file_is_read_and_the_environment_wins(monkeypatch: Environment) -> None:

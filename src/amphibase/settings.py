@@ -4,6 +4,7 @@ The names are the ones everybody uses (`DATABASE_URL`, `SECRET_KEY`, `SUPABASE_U
 read with the prefix `AMPHIBASE_`, which wins. A wrong value becomes one readable line.
 """
 
+import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,7 +25,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from amphibase.oauth_settings import OAuthSettings
 from amphibase.published_secrets import has_published_password, is_published
 from amphibase.rate_limits import RateLimits
-from amphibase.settings_loading import CommaSeparated, check_networks, load
+from amphibase.settings_loading import CommaSeparated, check_networks, load, variables
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wait for this page
     from sqlalchemy.engine import URL
@@ -45,9 +46,12 @@ MIN_SECRET_BYTES = 32
 """HS256 keys shorter than the hash are rejected (RFC 7518, section 3.2)."""
 
 
+PREFIX = "AMPHIBASE_"
+
+
 def _names(field: str) -> AliasChoices:
     name = field.upper()
-    return AliasChoices(f"AMPHIBASE_{name}", name)
+    return AliasChoices(f"{PREFIX}{name}", name)
 
 
 class Settings(OAuthSettings):
@@ -399,3 +403,17 @@ def load_settings(**overrides: Any) -> Settings:
         ConfigurationError: one line for each wrong value: the variable, the fault, an example.
     """
     return load(Settings, **overrides)
+
+
+def unknown_variables(kind: type[Settings]) -> list[str]:
+    """Return the variables that begin with the prefix of settings and are none of these, sorted:
+    one that is misspelt has no effect.
+
+    Args:
+        kind: `Settings`, or an application's own class of them.
+    """
+    from dotenv import dotenv_values
+
+    known = {name for field in kind.model_fields for name in variables(kind, field)}
+    names = {name.upper() for name in (*dotenv_values(".env"), *os.environ)}
+    return sorted(name for name in names - known if name.startswith(PREFIX))

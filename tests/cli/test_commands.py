@@ -205,14 +205,15 @@ def test_links_lead_to_a_url_that_a_browser_can_open(host: str, url: str) -> Non
     assert local_url(host, 80) == url
 
 
-def test_production_warns_that_links_lead_to_this_machine(
+def test_production_warns_that_links_lead_to_this_machine_and_of_misspelt_settings(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without PUBLIC_URL emails hold links that only this machine can open."""
-    production = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET}
+    production = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "AMPHIBASE_RSL": "true"}
     for more, warned in (({}, True), ({"PUBLIC_URL": "https://api.example.com"}, False)):
         done = run("serve", "--port", free_port(), **production, **more)
         assert ("PUBLIC_URL is not set" in done.stderr) is warned
+        assert "No settings, and without effect: AMPHIBASE_RSL" in done.stderr
 
 
 def free_port() -> str:

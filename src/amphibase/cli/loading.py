@@ -40,7 +40,7 @@ def load_app(path: str) -> FastAPI:
         raise ConfigurationError(f"The module {module_name!r} has no {attribute!r}")
     if not isinstance(application, FastAPI):
         raise ConfigurationError(
-            f"{path} is a {type(application).__name__}, not a FastAPI application"
+            f"{path} is no FastAPI application, but of the type {type(application).__name__}"
         )
     return application
 
