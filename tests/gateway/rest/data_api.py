@@ -101,7 +101,7 @@ DDL = """
     CREATE FUNCTION sheet(a int) RETURNS text STABLE LANGUAGE sql AS $$ SELECT 'text' $$;
     CREATE FUNCTION sheet(b int, c int DEFAULT 0) RETURNS SETOF works STABLE LANGUAGE sql
         AS 'SELECT * FROM works WHERE id = b';
-    CREATE FUNCTION sheet(d text, e text) RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION sheet(d text, e text) RETURNS int LANGUAGE sql AS 'SELECT 1';
     CREATE FUNCTION twice(a int) RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';
     CREATE FUNCTION twice(a text) RETURNS int STABLE LANGUAGE sql AS 'SELECT 2';
     CREATE FUNCTION compose(title text) RETURNS SETOF works LANGUAGE sql

@@ -44,7 +44,9 @@ async def test_what_there_is_not_is_rejected(
         ("/notes", "OPTIONS,GET,HEAD,POST,PATCH,DELETE"),
         ("/long_works", "OPTIONS,GET,HEAD,POST,PUT,PATCH,DELETE"),
         ("/listed_works", "OPTIONS,GET,HEAD"),
-        ("/rpc/add", "OPTIONS,GET,HEAD,POST"),
+        ("/rpc/add?a=1", "OPTIONS,GET,HEAD,POST"),
+        ("/rpc/sheet?b=1&c=2", "OPTIONS,GET,HEAD,POST"),
+        ("/rpc/sheet?d=1&e=2", "OPTIONS,POST"),
         ("/rpc/ring", "OPTIONS,POST"),
     ],
 )

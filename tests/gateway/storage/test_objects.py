@@ -303,6 +303,16 @@ async def test_many_files_are_deleted_at_once_and_listed(tree: Api) -> None:
             {"prefix": "", "sortBy": {"column": "id; DROP TABLE x"}},
             "body/sortBy/column must be equal to one of the allowed values",
         ),
+        (
+            "POST /object/list/b",
+            {"prefix": "", "sortBy": {"order": "desc"}},
+            "body/sortBy must have required property 'column'",
+        ),
+        (
+            "POST /object/list-v2/b",
+            {"sortBy": {"column": "last_accessed_at"}},
+            "body/sortBy/column must be equal to one of the allowed values",
+        ),
         ("POST /object/move", {"bucketId": "b"}, "body must have required property 'sourceKey'"),
         ("POST /object/sign/b/a", {}, "body must have required property 'expiresIn'"),
         ("POST /object/sign/b/a", {"expiresIn": 0}, "body/expiresIn must be >= 1"),

@@ -196,14 +196,14 @@ class RestApp:
         role = handlers.roles.resolve(request.bearer_token)
         if timings is not None:
             timings.mark("jwt")
+        query_string = scope["query_string"].decode(errors="replace")
         if request.method == "OPTIONS":
-            return handlers.root.options(request)
+            return handlers.root.options(request, query_string)
         body = b"" if request.is_read else await _body(receive)
         watch = self._watches.begin(receive)
         try:
             if request.kind == "root":
                 return await handlers.root.root(request, role, _url(scope, root))
-            query_string = scope["query_string"].decode(errors="replace")
             try:
                 return await handlers.requests.run(request, role, query_string, body, timings)
             except NotInSchemaCache:  # it may have just been created

@@ -15,6 +15,7 @@ MAX_LISTED = 1500
 MAX_PAGE = 1000
 
 Column = Literal["name", "updated_at", "created_at", "last_accessed_at"]
+PageColumn = Literal["name", "updated_at", "created_at"]
 Order = Literal["asc", "desc"]
 
 # The names below a prefix: `rest` is what follows it.
@@ -110,7 +111,7 @@ async def list_page(
     prefix: str,
     *,
     by_folder: bool,
-    column: Column,
+    column: PageColumn,
     order: Order,
     cursor: str | None,
     limit: int,
@@ -125,8 +126,9 @@ async def list_page(
     """
     place = _NOWHERE if column == "name" else f"coalesce({column}, {_NOWHERE})"
     files = _FILES.format(place=place, where="WHERE rest NOT LIKE '%/%'" if by_folder else "")
-    born = column in ("created_at", "updated_at")
-    folders = _FOLDERS.format(place=f"coalesce(min(created_at), {_NOWHERE})" if born else _NOWHERE)
+    folders = _FOLDERS.format(
+        place=_NOWHERE if column == "name" else f"coalesce(min(created_at), {_NOWHERE})"
+    )
     statement = _BELOW.format_map(_AS_WRITTEN) + _PAGE.format(
         files=folders + files if by_folder else files,
         order=order,
@@ -153,7 +155,7 @@ def _beginning(prefix: str) -> str:
     return prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
-def _cursor(row: RowMapping, column: Column) -> str:
+def _cursor(row: RowMapping, column: PageColumn) -> str:
     value: datetime | None = None if column == "name" else row[column]
     place = "-infinity" if value is None else value.isoformat()
     return base64.urlsafe_b64encode(orjson.dumps([place, row["name"]])).decode()

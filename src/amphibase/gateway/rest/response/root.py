@@ -1,13 +1,13 @@
 """Responses that describe: the document at the root, and the methods of a table."""
 
-from collections.abc import Sequence
-
 import orjson
 
 from amphibase.database.statement import Call, Statement
 from amphibase.gateway.rest.errors.base import NotAcceptable, RootDisabled
-from amphibase.gateway.rest.plan.call import no_function
+from amphibase.gateway.rest.plan.call import choose_function
+from amphibase.gateway.rest.plan.types import PlanKey
 from amphibase.gateway.rest.request.media_type import ANY, JSON, OPENAPI, read_accept
+from amphibase.gateway.rest.request.query_string import read_query
 from amphibase.gateway.rest.request.request import ApiRequest
 from amphibase.gateway.rest.response.openapi import describe
 from amphibase.gateway.rest.response.response import RestResponse, allowed
@@ -92,8 +92,11 @@ class RootHandler:
         tables, functions = (set(orjson.loads(cell)) if cell else set() for cell in row)
         return tables, functions
 
-    def options(self, request: ApiRequest) -> RestResponse:
+    def options(self, request: ApiRequest, query_string: str) -> RestResponse:
         """Respond with the methods that a table, a function or the root has.
+
+        Args:
+            query_string: has the arguments by which one of several functions is chosen.
 
         Raises:
             RestError: there is no such thing.
@@ -102,19 +105,18 @@ class RootHandler:
         if request.kind == "root":
             return allowed(["OPTIONS", "GET", "HEAD"])
         if request.kind == "function":
-            functions = self._catalog.functions.get(name)
-            if not functions:
-                raise no_function(self._catalog, name, (), None)
-            return allowed(_of_functions(functions))
+            query, _ = read_query(query_string, is_call=True)
+            function = choose_function(self._catalog, PlanKey(name, "call", query))
+            return allowed(_of_function(function))
         table = self._catalog.tables.get(name)
         if table is None:
             raise no_table(self._catalog, name)
         return allowed(_of_table(table))
 
 
-def _of_functions(functions: Sequence[Routine]) -> list[str]:
-    only_post = all(each.volatility == "volatile" for each in functions)
-    return ["OPTIONS", "POST"] if only_post else ["OPTIONS", "GET", "HEAD", "POST"]
+def _of_function(function: Routine) -> list[str]:
+    reads = [] if function.volatility == "volatile" else ["GET", "HEAD"]
+    return ["OPTIONS", *reads, "POST"]
 
 
 def _of_table(table: Table) -> list[str]:

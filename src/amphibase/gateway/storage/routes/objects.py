@@ -11,7 +11,7 @@ from amphibase.gateway.storage import listing, responses
 from amphibase.gateway.storage.context import StorageContext, bucket_of, checked_path, is_upsert
 from amphibase.gateway.storage.errors import AccessDenied, NoSuchKey, json_response
 from amphibase.gateway.storage.limits import check_bucket_name, check_key, checked_cache_control
-from amphibase.gateway.storage.listing import Column, Order
+from amphibase.gateway.storage.listing import Column, Order, PageColumn
 from amphibase.gateway.storage.schemas import StorageModel, read_body
 from amphibase.gateway.storage.upload_body import user_metadata_of
 
@@ -46,7 +46,12 @@ class CopyObject(MoveObject):
 
 
 class SortBy(StorageModel):
-    column: Column | None = None
+    column: Column
+    order: Order | None = None
+
+
+class SortPageBy(StorageModel):
+    column: PageColumn
     order: Order | None = None
 
 
@@ -63,7 +68,7 @@ class ListPage(StorageModel):
     limit: int | None = Field(None, ge=1, le=2**31)
     cursor: str | None = Field(None, max_length=8192)
     by_folder: bool | None = Field(None, alias="with_delimiter")
-    sort_by: SortBy | None = Field(None, alias="sortBy")
+    sort_by: SortPageBy | None = Field(None, alias="sortBy")
 
 
 async def delete_one(context: StorageContext, request: Request) -> Response:
@@ -123,14 +128,14 @@ async def list_folder(context: StorageContext, request: Request) -> Response:
     caller = context.authenticate(request)
     body = await read_body(request, ListObjects)
     bucket = bucket_of(request)
-    sorting = body.sort_by or SortBy()
+    sorting = body.sort_by or SortBy(column="name")
     async with context.transactions.as_caller(caller, "storage.object.list") as connection:
         rows = await listing.list_folder(
             connection,
             bucket,
             body.prefix,
             search=body.search or "",
-            column=sorting.column or "name",
+            column=sorting.column,
             order=sorting.order or "asc",
             limit=body.limit or 100,
             offset=body.offset or 0,
@@ -142,7 +147,7 @@ async def list_page(context: StorageContext, request: Request) -> Response:
     caller = context.authenticate(request)
     body = await read_body(request, ListPage)
     bucket = bucket_of(request)
-    sorting = body.sort_by or SortBy()
+    sorting = body.sort_by or SortPageBy(column="name")
     prefix = body.prefix or ""
     by_folder = bool(body.by_folder)
     async with context.transactions.as_caller(caller, "storage.object.list_v2") as connection:
@@ -151,7 +156,7 @@ async def list_page(context: StorageContext, request: Request) -> Response:
             bucket,
             prefix,
             by_folder=by_folder,
-            column=sorting.column or "name",
+            column=sorting.column,
             order=sorting.order or "asc",
             cursor=body.cursor,
             limit=body.limit or listing.MAX_PAGE,
