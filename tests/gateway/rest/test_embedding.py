@@ -175,3 +175,15 @@ async def test_what_cannot_be_embedded_says_why(
     assert response.status_code == status
     assert response.json().items() >= error.items()
     assert response.headers["proxy-status"] == f"PostgREST; error={error['code']}"
+
+
+@pytest.mark.parametrize("join", ["", "!inner"])
+async def test_many_related_rows_are_found_within_the_time_of_anonymous_requests(
+    api: DataApi, join: str
+) -> None:
+    embeds = [f"c{number}:composers!works_composer{join}(id)" for number in range(120)]
+    (row,) = await api.read(f"/works?select=id,{','.join(embeds)}&id=eq.1&c7.id=eq.1")
+    assert row == {"id": 1, **{f"c{number}": {"id": 1} for number in range(120)}}
+    spread = [f"...composers!works_composer(n{number}:name)" for number in range(60)]
+    (row,) = await api.read(f"/works?select=id,{','.join(spread)}&id=eq.1")
+    assert row == {"id": 1, **{f"n{number}": "Clara" for number in range(60)}}

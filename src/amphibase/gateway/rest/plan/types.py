@@ -196,6 +196,11 @@ class ReadPlan:
         return [item for item in self.select if isinstance(item, Embed)]
 
     @property
+    def is_cut(self) -> bool:
+        """Whether it has a limit or an offset."""
+        return self.limit is not None or self.offset is not None
+
+    @property
     def is_empty(self) -> bool:
         """Whether no key comes of it."""
         return all(isinstance(item, Embed) and item.node.is_empty for item in self.select)
