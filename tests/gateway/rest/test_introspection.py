@@ -1,16 +1,10 @@
 """The catalog holds what the database has."""
 
 import asyncio
-import gc
 import os
-import sys
-import threading
-from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
-from tests.gateway.conftest import ProjectDatabase
 
 from amphibase.gateway.rest.schema import introspection
 from amphibase.gateway.rest.schema.catalog import (
@@ -20,7 +14,6 @@ from amphibase.gateway.rest.schema.catalog import (
     Parameter,
 )
 from amphibase.gateway.rest.schema.introspection import read_catalog
-from amphibase.gateway.rest.schema.relationships import ForeignKey, ViewColumn, relate
 from amphibase.postgres import Server
 
 DDL = """
@@ -71,7 +64,7 @@ async def catalog(postgres: Server) -> Catalog:
     url = postgres.create_database(f"catalog_{os.getpid()}")
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute(DDL.encode())
-        return await read_catalog(connection, ["public"])
+        return await read_catalog(connection, ["public"], ["statement_timeout"])
 
 
 def test_columns_have_their_types_and_what_fills_them(catalog: Catalog) -> None:
@@ -162,51 +155,26 @@ def test_what_is_not_exposed_is_not_there(catalog: Catalog) -> None:
     assert not [name for name in catalog.tables if name.schema != "public"]
 
 
-async def test_requests_go_on_while_a_catalog_is_made(
-    project: ProjectDatabase, monkeypatch: pytest.MonkeyPatch
+async def test_requests_have_their_turns_while_a_catalog_is_made(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    responded, loop = threading.Event(), asyncio.get_running_loop()
+    monkeypatch.setattr(introspection, "TURN_SECONDS", 0)
+    made: list[int] = []
+    seen: set[int] = set()
 
-    def during_a_request(*arguments: Any) -> None:
-        loop.call_soon_threadsafe(responded.set)
-        assert responded.wait(20)
+    async def other_requests() -> None:
+        while True:
+            seen.add(len(made))
+            await asyncio.sleep(0)
 
-    monkeypatch.setattr(introspection, "_catalog", during_a_request)
-    async with await psycopg.AsyncConnection.connect(project.authenticator) as connection:
-        await introspection.read_catalog(connection, ["public"])
-
-
-@pytest.mark.parametrize("freezes", [True, False])
-async def test_what_making_a_catalog_sets_of_the_process_is_set_back(
-    project: ProjectDatabase, freezes: bool
-) -> None:
-    async def read() -> None:
-        async with await psycopg.AsyncConnection.connect(
-            project.owner, autocommit=True
-        ) as connection:
-            await introspection.read_catalog(connection, ["public"])
-
-    (gc.freeze if freezes else gc.unfreeze)()
-    before, interval = gc.get_freeze_count(), sys.getswitchinterval()
-    try:
-        await asyncio.gather(*(read() for _ in range(3)))
-        assert (gc.get_freeze_count() > before) == freezes
-        assert (gc.isenabled(), sys.getswitchinterval()) == (True, interval)
-    finally:
-        gc.freeze()  # as `tests/conftest.py` does
+    requests = asyncio.create_task(other_requests())
+    async for number in introspection.in_turns(range(9)):
+        made.append(number)
+    requests.cancel()
+    assert seen >= set(range(9))
 
 
-def test_the_columns_of_views_are_looked_through_once_however_many_keys_there_are() -> None:
-    looked: list[int] = []
-
-    class Columns(tuple[ViewColumn, ...]):
-        def __iter__(self) -> Iterator[ViewColumn]:
-            looked.append(len(self))
-            return super().__iter__()
-
-    table, view = Name("public", "notes"), Name("public", "recent")
-    columns = Columns([ViewColumn("note", table, "id"), ViewColumn("again", table, "id")])
-    keys = [ForeignKey(f"key{n}", Name("public", f"t{n}"), table, (("a", "id"),)) for n in range(9)]
-    shown = relate(keys, {}, {view: columns}, ["public"])
-    assert len(looked) == 1
-    assert {each.columns for each in shown[view]} == {(("note", "a"),), (("again", "a"),)}
+def test_a_table_is_made_once_when_it_is_first_named(catalog: Catalog) -> None:
+    assert catalog.tables[AUTHORS] is catalog.tables[AUTHORS]
+    assert Name("public", "none") not in catalog.tables
+    assert catalog.tables.get(Name("public", "none")) is None

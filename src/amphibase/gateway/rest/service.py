@@ -20,11 +20,11 @@ from amphibase.gateway.rest.response.response import BODILESS, RestResponse, err
 from amphibase.gateway.rest.response.root import RootHandler
 from amphibase.gateway.rest.response.timings import Timings
 from amphibase.gateway.rest.schema.cache import SchemaCache
-from amphibase.gateway.rest.schema.introspection import (
-    read_catalog,
+from amphibase.gateway.rest.schema.database_settings import (
     read_own_settings,
     read_settings_of_function,
 )
+from amphibase.gateway.rest.schema.introspection import read_catalog, read_timezones
 from amphibase.gateway.rest.settings import (
     DATABASE_PREFIX,
     IN_DATABASE,
@@ -67,6 +67,7 @@ class RestApp:
         )
         self._executor = RoleExecutor(self._pool)
         self._tokens = tokens
+        self._timezones: frozenset[str] | None = None  # of the server, whatever its schemas are
         self._cache = SchemaCache(database_url, self._load, self._notify)
         self._watches = _Watches()
         self._starting = asyncio.Lock()
@@ -76,8 +77,10 @@ class RestApp:
     async def _load(self, connection: psycopg.AsyncConnection) -> "_Handlers":
         """Read the database's settings and its catalog, and make the handlers of them."""
         settings = await self._settings_of(connection)
+        if self._timezones is None:
+            self._timezones = await read_timezones(connection)
         catalog = await read_catalog(
-            connection, settings.db_schemas, settings.db_hoisted_tx_settings
+            connection, settings.db_schemas, settings.db_hoisted_tx_settings, self._timezones
         )
         self._pool.forget_statements()
         transaction_settings = TransactionSettings(

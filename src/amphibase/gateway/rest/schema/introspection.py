@@ -1,18 +1,24 @@
-"""Reads the catalog of a database: what the Data API serves, as data."""
+"""Reads the catalog of a database: what the Data API serves, as data.
+
+It is made of the rows as they come, half a millisecond at a time, on the event loop. A thread would
+not do: one that computes keeps the interpreter from the others while the system has it wait for a
+core. And it is few objects, since garbage collection looks through all of them at once: what a
+table has is read when a request first names it.
+"""
 
 import asyncio
-import gc
-import sys
-import threading
-from collections import defaultdict, deque, namedtuple
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from time import perf_counter
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
+from psycopg.rows import namedtuple_row
 
-from amphibase.errors import ConfigurationError
 from amphibase.gateway.rest.schema.catalog import (
     Catalog,
     Column,
@@ -20,45 +26,82 @@ from amphibase.gateway.rest.schema.catalog import (
     MediaHandler,
     Name,
     Parameter,
+    Relationship,
     Returns,
     Routine,
     Table,
 )
-from amphibase.gateway.rest.schema.relationships import ForeignKey, ViewColumn, relate
+from amphibase.gateway.rest.schema.lazily import Lazily
+from amphibase.gateway.rest.schema.relationships import ForeignKey, ForeignKeys, ViewColumn
 from amphibase.gateway.rest.schema.view_columns import origins
 
 _QUERIES = files("amphibase.gateway.rest.schema") / "introspection.sql"
-ROWS_AT_ONCE = 200
-SWITCH_SECONDS = 0.0005
-"""How long a thread that makes a catalog computes before another has its turn."""
+ROWS_AT_ONCE = 50
+TURN_SECONDS = 0.0005
+"""How long a catalog is made before requests have their turn."""
 
-_BUILDS = threading.Lock()  # of what they set and set back, each must see what was before all
+_ENUM = [field.name for field in fields(Column)].index("enum")
+Item = TypeVar("Item")
+_Keys: TypeAlias = Mapping[Name, tuple[tuple[str, ...], ...]]
+
 SAFEUPDATE = "safeupdate.enabled"
 """The setting of the module safeupdate; a role may have it where the module is missing."""
 
+_SETTINGS = (
+    "SET LOCAL search_path = ''",  # so that all names are written with their schemas
+    # The rows are few: neither compiling nor a second process, which would slow down requests
+    # meanwhile, pays off, whatever the planner expects.
+    "SET LOCAL jit = off",
+    "SET LOCAL max_parallel_workers_per_gather = 0",
+)
 _ON = ("on", "true", "yes", "1")
-_OWN_SETTINGS = """
-    SELECT substr(split_part(line, '=', 1), length(%(prefix)s) + 1),
-        substr(line, strpos(line, '=') + 1)
-    FROM pg_catalog.pg_db_role_setting AS s, pg_catalog.unnest(s.setconfig) AS line
-    WHERE s.setrole = current_user::regrole
-        AND s.setdatabase IN (
-            0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
-        )
-        AND starts_with(line, %(prefix)s)
-    ORDER BY s.setdatabase  -- those of this database alone come last, and win
-"""
-_SETTINGS = """
-    SELECT name, current_setting(%(prefix)s || name, true) FROM unnest(%(names)s::text[]) AS name
-"""
 ISOLATION = "default_transaction_isolation"
 """A function's setting that is the transaction's in any case: within one it would come too late."""
+
+
+class _Reader:
+    """Reads the rows of the queries of `introspection.sql`, by their names.
+
+    Args:
+        cursor: of one transaction, whose rows have the columns as attributes.
+        schemas: the exposed ones.
+    """
+
+    def __init__(self, cursor: psycopg.AsyncCursor[Any], schemas: Sequence[str]) -> None:
+        self._cursor = cursor
+        self._schemas = list(schemas)
+        self._queries = _queries()
+        self.name = cache(Name)  # one object of each, as there are many of them
+
+    async def rows(self, name: str, **values: Any) -> AsyncIterator[Any]:
+        """Yield the rows of a query, and let requests have their turn in between.
+
+        Args:
+            values: of the query's parameters other than `schemas`.
+        """
+        query = self._queries[name].encode()
+        await self._cursor.execute(query, {"schemas": self._schemas, **values})
+        while rows := await self._cursor.fetchmany(ROWS_AT_ONCE):
+            async for row in in_turns(rows):
+                yield row
+
+
+async def in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """Yield the items, and let the event loop's other tasks have their turn in between."""
+    await asyncio.sleep(0)
+    end = perf_counter() + TURN_SECONDS
+    for item in items:
+        yield item
+        if perf_counter() > end:
+            await asyncio.sleep(0)
+            end = perf_counter() + TURN_SECONDS
 
 
 async def read_catalog(
     connection: psycopg.AsyncConnection[Any],
     schemas: Sequence[str],
     hoisted_settings: Sequence[str] = (),
+    timezones: frozenset[str] | None = None,
 ) -> Catalog:
     """Read the catalog, in one transaction and one snapshot.
 
@@ -66,166 +109,65 @@ async def read_catalog(
         connection: of any role: all may read these parts of the catalog.
         schemas: the exposed ones, the default first.
         hoisted_settings: the names of functions' settings that are the transaction's too.
+        timezones: what `read_timezones` returned; None reads them, too.
 
     Raises:
         psycopg.Error: the database cannot be reached.
     """
-    results: dict[str, _Result] = {}
-    async with connection.transaction(), connection.cursor() as cursor:
+    if timezones is None:
+        timezones = await read_timezones(connection)
+    async with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
         await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        # Without a search path all names are written with their schemas.
-        await cursor.execute("SET LOCAL search_path = ''")
-        for name, query in _queries().items():
-            await cursor.execute(query.encode(), {"schemas": list(schemas)})
-            results[name] = await _fetch(cursor)
-    user, version = connection.info.user, connection.info.server_version
-    return await asyncio.to_thread(_build, results, schemas, hoisted_settings, user, version)
+        for setting in _SETTINGS:
+            await cursor.execute(setting)
+        return await _catalog(
+            _Reader(cursor, schemas), schemas, hoisted_settings, timezones, connection.info
+        )
 
 
-class _Result(NamedTuple):
-    """The rows of a query, as they came."""
+async def read_timezones(connection: psycopg.AsyncConnection[Any]) -> frozenset[str]:
+    """Read the names of the time zones: the server looks through a thousand files for them.
 
-    columns: list[str]
-    parts: deque[list[tuple[Any, ...]]]
-
-    def rows(self) -> Iterator[Any]:
-        """Yield the rows with the columns as attributes, and free them on the way: to free those of
-        a large database at once would stop all threads for long."""
-        row = namedtuple("row", self.columns)  # type: ignore[misc]  # the query names them
-        while self.parts:
-            yield from map(row._make, self.parts.popleft())
-
-
-async def _fetch(cursor: psycopg.AsyncCursor[Any]) -> _Result:
-    """Fetch all rows, a few at a time: requests go on meanwhile."""
-    assert cursor.description is not None
-    result = _Result([column.name for column in cursor.description], deque())
-    while some := await cursor.fetchmany(ROWS_AT_ONCE):
-        result.parts.append(some)
-        await asyncio.sleep(0)
-    return result
-
-
-def _build(
-    results: Mapping[str, _Result],
-    schemas: Sequence[str],
-    hoisted_settings: Sequence[str],
-    user: str,
-    version: int,
-) -> Catalog:
-    """Make the catalog, in a thread that makes way: that of a large database takes long."""
-    with _building():
-        rows = {name: result.rows() for name, result in results.items()}
-        return _catalog(rows, schemas, hoisted_settings, user, version)
-
-
-@contextmanager
-def _building() -> Iterator[None]:
-    """Have the event loop wait little for what the block makes.
-
-    A thread that computes is interrupted after 5 ms by default, and garbage collection, which stops
-    all threads, would look through all of the new objects again and again. Where those of the start
-    are exempt from it (`amphibase.server.freeze`), these are too: they stay, and are freed without
-    it.
+    Raises:
+        psycopg.Error: the database cannot be reached.
     """
-    is_frozen = gc.get_freeze_count() > 0
-    with _BUILDS:
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_SECONDS)
-        if is_frozen:
-            gc.collect(1)  # of the young, as what is garbage by then would stay
-        gc.disable()
-        try:
-            yield
-            if is_frozen:
-                gc.freeze()
-        finally:
-            gc.enable()
-            sys.setswitchinterval(interval)
+    cursor = await connection.execute("SELECT name FROM pg_catalog.pg_timezone_names()")
+    return frozenset([name for (name,) in await cursor.fetchall()])
 
 
-def _catalog(
-    rows: Mapping[str, Iterable[Any]],
+async def _catalog(
+    reader: _Reader,
     schemas: Sequence[str],
     hoisted_settings: Sequence[str],
-    user: str,
-    version: int,
+    timezones: frozenset[str],
+    info: psycopg.ConnectionInfo,
 ) -> Catalog:
-    keys = _primary_keys(rows["keys"])
-    columns = _columns(rows["columns"])
-    foreign_keys = [_foreign_key(row) for row in rows["foreign_keys"]]
-    views = _view_columns(rows["views"], rows["columns_of_views"])
-    keys |= {view: _key_of_view(shown, keys) for view, shown in views.items()}
-    tables = {
-        Name(row.schema, row.name): _table(row, columns, keys)
-        for row in rows["tables"]
-        if row.schema in schemas
-    }
-    functions: dict[Name, list[Routine]] = defaultdict(list)
-    for row in rows["functions"]:
-        functions[Name(row.schema, row.name)].append(_function(row, hoisted_settings))
-    role_settings = _role_settings(rows["role_settings"])
-    own_settings = role_settings.get(user, {})
-    relationships, computed_fields = _computed(rows["row_functions"])
+    keys = await _primary_keys(reader)
+    views = await _view_columns(reader)
+    keys |= {view: _key_of_view(shown, keys) async for view, shown in in_turns(views.items())}
+    role_settings = await _role_settings(reader)
+    own_settings = role_settings.get(info.user, {})
+    relationships, computed_fields = await _computed(reader)
     return Catalog(
         schemas=tuple(schemas),
-        tables=tables,
-        relationships=relate(foreign_keys, keys, views, schemas),
+        tables=await _tables(reader, keys),
+        relationships=await _relationships(reader, keys, views, schemas),
         computed_relationships=relationships,
         computed_fields=computed_fields,
-        functions={name: tuple(sorted(each, key=_rank)) for name, each in functions.items()},
-        media_handlers=tuple(_media_handler(row) for row in rows["media_handlers"]),
+        functions=await _functions(reader, hoisted_settings),
+        media_handlers=tuple(
+            [_media_handler(reader, row) async for row in reader.rows("media_handlers")]
+        ),
         representations={
-            (row.source, row.target): Name(row.schema, row.name) for row in rows["representations"]
+            (row.source, row.target): reader.name(row.schema, row.name)
+            async for row in reader.rows("representations")
         },
-        timezones=frozenset(row.name for row in rows["timezones"]),
-        schema_descriptions={row.name: row.description for row in rows["schemas"]},
+        timezones=timezones,
+        schema_descriptions={row.name: row.description async for row in reader.rows("schemas")},
         role_settings=role_settings,
         requires_where=own_settings.get(SAFEUPDATE, "off").lower() in _ON,
-        version=version,
+        version=info.server_version,
     )
-
-
-async def read_own_settings(
-    connection: psycopg.AsyncConnection[Any], prefix: str
-) -> dict[str, str]:
-    """Read what ALTER ROLE … SET says for the connection's own role, in this database.
-
-    Args:
-        prefix: of the settings' names, such as `pgrst.`; it is not part of the names returned.
-
-    Raises:
-        psycopg.Error: the database cannot be reached.
-    """
-    cursor = await connection.execute(_OWN_SETTINGS, {"prefix": prefix})
-    return dict(await cursor.fetchall())
-
-
-async def read_settings_of_function(
-    connection: psycopg.AsyncConnection[Any], call: str, prefix: str, names: Collection[str]
-) -> dict[str, str]:
-    """Call a function that sets settings, in a read-only transaction, and read them.
-
-    Args:
-        call: SQL.
-        prefix: of the settings' names, such as `pgrst.`; it is not part of the names returned.
-        names: of the settings to read, without the prefix.
-
-    Raises:
-        ConfigurationError: the function is not there, or fails.
-        psycopg.Error: the database cannot be reached.
-    """
-    try:
-        async with connection.transaction():
-            await connection.execute("SET TRANSACTION READ ONLY")
-            await connection.execute(f"SELECT {call}".encode())
-            cursor = await connection.execute(_SETTINGS, {"prefix": prefix, "names": list(names)})
-            return {name: value for name, value in await cursor.fetchall() if value}
-    except psycopg.Error as error:
-        if connection.closed:
-            raise
-        reason = error.diag.message_primary or "it fails"
-        raise ConfigurationError(f"PGRST_DB_PRE_CONFIG: {call}: {reason}") from None
 
 
 def _queries() -> dict[str, str]:
@@ -235,12 +177,11 @@ def _queries() -> dict[str, str]:
     return {name.strip(): query for name, _, query in named}
 
 
-def _primary_keys(rows: Iterable[Any]) -> dict[Name, tuple[tuple[str, ...], ...]]:
-    """The keys of each table: the primary key first (perhaps empty), then the unique ones."""
+async def _primary_keys(reader: _Reader) -> dict[Name, tuple[tuple[str, ...], ...]]:
     primary: dict[Name, tuple[str, ...]] = {}
     unique: dict[Name, list[tuple[str, ...]]] = defaultdict(list)
-    for row in rows:
-        name = Name(row.schema, row.name)
+    async for row in reader.rows("keys"):
+        name = reader.name(row.schema, row.name)
         if row.is_primary:
             primary[name] = tuple(row.columns)
         else:
@@ -248,91 +189,81 @@ def _primary_keys(rows: Iterable[Any]) -> dict[Name, tuple[tuple[str, ...], ...]
     return {name: (primary.get(name, ()), *unique.get(name, ())) for name in {**primary, **unique}}
 
 
-def _columns(rows: Iterable[Any]) -> Mapping[Name, dict[str, Column]]:
-    columns: dict[Name, dict[str, Column]] = defaultdict(dict)
-    for row in rows:
-        columns[Name(row.schema, row.table)][row.name] = Column(
-            name=row.name,
-            type=row.type,
-            base_type=row.base_type,
-            nullable=row.nullable,
-            default=row.default,
-            is_generated=row.is_generated,
-            max_length=row.max_length,
-            enum=tuple(row.enum or ()),
-            is_composite_or_array=row.is_composite_or_array,
-            description=row.description,
-        )
+async def _tables(reader: _Reader, keys: _Keys) -> Mapping[Name, Table]:
+    columns = {
+        reader.name(row.schema, row.table): row.columns async for row in reader.rows("columns")
+    }
+    rows = {reader.name(row.schema, row.name): row[2:] async for row in reader.rows("tables")}
+
+    def table(name: Name) -> Table:
+        return Table(name, _columns(columns.get(name, "[]")), keys.get(name, ((),))[0], *rows[name])
+
+    return Lazily(rows, table)
+
+
+def _columns(definitions: str) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    for values in json.loads(definitions):
+        values[_ENUM] = tuple(values[_ENUM] or ())
+        columns[values[0]] = Column(*values)
     return columns
 
 
-def _table(
-    row: Any,
-    columns: Mapping[Name, dict[str, Column]],
-    keys: Mapping[Name, tuple[tuple[str, ...], ...]],
-) -> Table:
-    name = Name(row.schema, row.name)
-    return Table(
-        name=name,
-        columns=columns.get(name, {}),
-        primary_key=keys.get(name, ((),))[0],
-        is_view=row.is_view,
-        is_partitioned=row.is_partitioned,
-        insertable=row.insertable,
-        updatable=row.updatable,
-        deletable=row.deletable,
-        description=row.description,
-    )
+async def _relationships(
+    reader: _Reader,
+    keys: _Keys,
+    views: Mapping[Name, Sequence[ViewColumn]],
+    schemas: Sequence[str],
+) -> Mapping[Name, tuple[Relationship, ...]]:
+    foreign_keys = ForeignKeys(keys, views, schemas)
+    async for row in reader.rows("foreign_keys"):
+        foreign_keys.add(
+            ForeignKey(
+                constraint=row.constraint,
+                source=reader.name(row.schema, row.name),
+                target=reader.name(row.target_schema, row.target_name),
+                columns=tuple(zip(row.columns, row.target_columns, strict=True)),
+            )
+        )
+    return Lazily(foreign_keys.relations, foreign_keys.relationships)
 
 
-def _foreign_key(row: Any) -> ForeignKey:
-    return ForeignKey(
-        constraint=row.constraint,
-        source=Name(row.schema, row.name),
-        target=Name(row.target_schema, row.target_name),
-        columns=tuple(zip(row.columns, row.target_columns, strict=True)),
-    )
-
-
-def _view_columns(
-    views: Iterable[Any], columns: Iterable[Any]
-) -> dict[Name, tuple[ViewColumn, ...]]:
+async def _view_columns(reader: _Reader) -> dict[Name, tuple[ViewColumn, ...]]:
     """What each view shows of tables: through other views, too."""
-    names, relations = {}, {}
-    for row in columns:
-        names[row.oid, row.number] = row.column
-        relations[row.oid] = Name(row.schema, row.name), row.is_view
-    direct = {row.oid: origins(row.definition) for row in views}
+    direct = {row.oid: origins(row.definition) async for row in reader.rows("views")}
+    relations = {*direct, *(oid for columns in direct.values() for oid, _ in columns.values())}
+    column_names: dict[tuple[int, int], str] = {}
+    names: dict[int, Name] = {}
+    async for row in reader.rows("view_columns", relations=list(relations)):
+        column_names[row.oid, row.number] = row.column
+        names[row.oid] = reader.name(row.schema, row.name)
 
     def shown(oid: int, number: int, seen: frozenset[int]) -> tuple[Name, str] | None:
         """The table and column behind a column, if one alone is."""
-        if oid not in relations:
+        if oid not in names:
             return None
-        name, is_view = relations[oid]
-        if not is_view:
-            column = names.get((oid, number))
-            return None if column is None else (name, column)
-        origin = direct.get(oid, {}).get(number)
+        if oid not in direct:
+            column = column_names.get((oid, number))
+            return None if column is None else (names[oid], column)
+        origin = direct[oid].get(number)
         if origin is None or oid in seen:
             return None
         return shown(*origin, seen | {oid})
 
     view_columns = {}
-    for oid, numbers in direct.items():
-        if oid not in relations:  # a view without any column
+    async for oid, numbers in in_turns(direct.items()):
+        if oid not in names:  # a view without any column
             continue
         behind = {number: shown(*origin, frozenset({oid})) for number, origin in numbers.items()}
-        view_columns[relations[oid][0]] = tuple(
-            ViewColumn(names[oid, number], *each)
+        view_columns[names[oid]] = tuple(
+            ViewColumn(column_names[oid, number], *each)
             for number, each in behind.items()
-            if each is not None and (oid, number) in names
+            if each is not None and (oid, number) in column_names
         )
     return view_columns
 
 
-def _key_of_view(
-    shown: Sequence[ViewColumn], keys: Mapping[Name, tuple[tuple[str, ...], ...]]
-) -> tuple[tuple[str, ...], ...]:
+def _key_of_view(shown: Sequence[ViewColumn], keys: _Keys) -> tuple[tuple[str, ...], ...]:
     """The columns that show whole primary keys, as the view's own."""
     columns: list[str] = []
     for table in dict.fromkeys(column.table for column in shown):
@@ -343,7 +274,18 @@ def _key_of_view(
     return (tuple(columns),)
 
 
-def _function(row: Any, hoisted_settings: Sequence[str]) -> Routine:
+async def _functions(
+    reader: _Reader, hoisted_settings: Sequence[str]
+) -> dict[Name, tuple[Routine, ...]]:
+    functions: dict[Name, list[Routine]] = defaultdict(list)
+    async for row in reader.rows("functions"):
+        functions[reader.name(row.schema, row.name)].append(
+            _function(reader, row, hoisted_settings)
+        )
+    return {name: tuple(sorted(each, key=_rank)) for name, each in functions.items()}
+
+
+def _function(reader: _Reader, row: Any, hoisted_settings: Sequence[str]) -> Routine:
     required = len(row.types) - row.defaults
     parameters = tuple(
         Parameter(name or "", type, index < required, variadic)
@@ -353,13 +295,13 @@ def _function(row: Any, hoisted_settings: Sequence[str]) -> Routine:
     )
     settings = dict(each.split("=", 1) for each in row.settings or ())
     return Routine(
-        name=Name(row.schema, row.name),
+        name=reader.name(row.schema, row.name),
         parameters=parameters,
         returns=Returns(
             type=row.returns,
             is_set=row.returns_set,
             is_composite=row.returns_composite,
-            table=Name(row.table_schema, row.table_name) if row.table_name else None,
+            table=reader.name(row.table_schema, row.table_name) if row.table_name else None,
             is_void=row.returns_void,
         ),
         volatility=row.volatility,
@@ -376,16 +318,19 @@ def _rank(function: Routine) -> tuple[object, ...]:
     return len(parameters), function.description or "", parameters
 
 
-def _computed(
-    rows: Iterable[Any],
+async def _computed(
+    reader: _Reader,
 ) -> tuple[dict[Name, tuple[ComputedRelationship, ...]], dict[Name, frozenset[Name]]]:
     """Functions of a row: those that lead to rows, and those that give a value."""
     relationships: dict[Name, list[ComputedRelationship]] = defaultdict(list)
     fields: dict[Name, set[Name]] = defaultdict(set)
-    for row in rows:
-        source, function = Name(row.source_schema, row.source_name), Name(row.schema, row.name)
+    async for row in reader.rows("row_functions"):
+        source, function = (
+            reader.name(row.source_schema, row.source_name),
+            reader.name(row.schema, row.name),
+        )
         if row.target_name:
-            target = Name(row.target_schema, row.target_name)
+            target = reader.name(row.target_schema, row.target_name)
             relationships[source].append(
                 ComputedRelationship(function, source, target, to_one=row.to_one)
             )
@@ -397,13 +342,13 @@ def _computed(
     )
 
 
-def _role_settings(rows: Iterable[Any]) -> dict[str, dict[str, str]]:
+async def _role_settings(reader: _Reader) -> dict[str, dict[str, str]]:
     settings: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in rows:  # a database's own come last, and win
+    async for row in reader.rows("role_settings"):  # a database's own come last, and win
         settings[row.role][row.name] = row.value
     return dict(settings)
 
 
-def _media_handler(row: Any) -> MediaHandler:
-    target = Name(row.target_schema, row.target_name) if row.target_name else None
-    return MediaHandler(Name(row.schema, row.name), row.media_type, target)
+def _media_handler(reader: _Reader, row: Any) -> MediaHandler:
+    target = reader.name(row.target_schema, row.target_name) if row.target_name else None
+    return MediaHandler(reader.name(row.schema, row.name), row.media_type, target)

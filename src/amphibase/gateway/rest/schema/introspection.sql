@@ -19,9 +19,11 @@ SELECT
         OR (c.relkind <> 'm' AND u.events & 4 = 4) AS updatable,
     c.relkind IN ('r', 'p')
         OR (c.relkind <> 'm' AND u.events & 16 = 16) AS deletable,
-    pg_catalog.obj_description(c.oid, 'pg_class') AS description
+    e.description
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_description e
+    ON e.classoid = 'pg_class'::regclass AND e.objoid = c.oid AND e.objsubid = 0
 CROSS JOIN LATERAL (
     SELECT CASE WHEN c.relkind IN ('v', 'f')
         THEN pg_catalog.pg_relation_is_updatable(c.oid, true) ELSE 0 END AS events
@@ -32,6 +34,7 @@ WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p')
 ORDER BY n.nspname, c.relname
 
 -- name: columns
+-- Those of a relation are one array of JSON, in the order of the fields of `catalog.Column`.
 WITH RECURSIVE domains AS (
     SELECT t.oid, t.typbasetype, t.typtypmod, t.typnotnull,
         pg_catalog.pg_get_expr(t.typdefaultbin, 0) AS "default"
@@ -48,54 +51,67 @@ based AS (
     FROM domains d
     JOIN pg_catalog.pg_type t ON t.oid = d.typbasetype
     WHERE t.typtype <> 'd'
+),
+columns AS (
+    SELECT
+        a.attrelid,
+        a.attnum,
+        a.attname::text AS name,
+        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
+        pg_catalog.format_type(base.oid, NULL) AS base_type,
+        NOT (a.attnotnull OR coalesce(d.typnotnull, false)) AS nullable,
+        CASE
+            WHEN a.attgenerated <> '' OR a.attidentity = 'a' THEN NULL
+            -- pg_get_serial_sequence() would need USAGE on the schema, which this role is not given.
+            WHEN a.attidentity = 'd' THEN (
+                SELECT pg_catalog.format('nextval(%%L)', s.oid::regclass::text)
+                FROM pg_catalog.pg_depend p
+                JOIN pg_catalog.pg_class s ON s.oid = p.objid AND s.relkind = 'S'
+                WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass
+                    AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum AND p.deptype = 'i'
+            )
+            WHEN ad.adbin IS NOT NULL THEN pg_catalog.pg_get_expr(ad.adbin, ad.adrelid)
+            ELSE d."default"
+        END AS default,
+        a.attgenerated <> '' OR a.attidentity = 'a' AS is_generated,
+        nullif(greatest(
+            CASE WHEN base.typname IN ('varchar', 'bpchar') THEN coalesce(d.typtypmod, a.atttypmod) - 4
+                WHEN base.typname IN ('bit', 'varbit') THEN coalesce(d.typtypmod, a.atttypmod)
+            END, -1
+        ), -1) AS max_length,
+        CASE WHEN base.typtype = 'e' THEN ARRAY(
+            SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
+            WHERE e.enumtypid = base.oid ORDER BY e.enumsortorder
+        ) END AS enum,
+        base.typtype = 'c' OR base.typcategory = 'A' AS is_composite_or_array,
+        e.description
+    FROM pg_catalog.pg_attribute a
+    JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum
+    LEFT JOIN based d ON d.oid = a.atttypid
+    JOIN pg_catalog.pg_type base ON base.oid = coalesce(d.typbasetype, a.atttypid)
+    LEFT JOIN pg_catalog.pg_description e
+        ON e.classoid = 'pg_class'::regclass AND e.objoid = a.attrelid AND e.objsubid = a.attnum
+    WHERE a.attnum > 0
+        AND NOT a.attisdropped
+        AND c.relkind IN ('r', 'v', 'm', 'f', 'p')
+        AND NOT c.relispartition
+        AND n.nspname = ANY(%(schemas)s)
 )
 SELECT
     n.nspname::text AS schema,
     c.relname::text AS table,
-    a.attname::text AS name,
-    pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
-    pg_catalog.format_type(base.oid, NULL) AS base_type,
-    NOT (a.attnotnull OR coalesce(d.typnotnull, false)) AS nullable,
-    CASE
-        WHEN a.attgenerated <> '' OR a.attidentity = 'a' THEN NULL
-        WHEN a.attidentity = 'd' THEN pg_catalog.format(
-            'nextval(%%L)', sequence.name
-        )
-        WHEN ad.adbin IS NOT NULL THEN pg_catalog.pg_get_expr(ad.adbin, ad.adrelid)
-        ELSE d."default"
-    END AS default,
-    a.attgenerated <> '' OR a.attidentity = 'a' AS is_generated,
-    nullif(greatest(
-        CASE WHEN base.typname IN ('varchar', 'bpchar') THEN coalesce(d.typtypmod, a.atttypmod) - 4
-            WHEN base.typname IN ('bit', 'varbit') THEN coalesce(d.typtypmod, a.atttypmod)
-        END, -1
-    ), -1) AS max_length,
-    CASE WHEN base.typtype = 'e' THEN ARRAY(
-        SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
-        WHERE e.enumtypid = base.oid ORDER BY e.enumsortorder
-    ) END AS enum,
-    base.typtype = 'c' OR base.typcategory = 'A' AS is_composite_or_array,
-    pg_catalog.col_description(c.oid, a.attnum) AS description
-FROM pg_catalog.pg_attribute a
-JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+    pg_catalog.json_agg(
+        pg_catalog.json_build_array(
+            k.name, k.type, k.base_type, k.nullable, k."default", k.is_generated, k.max_length,
+            k.enum, k.is_composite_or_array, k.description
+        ) ORDER BY k.attnum
+    )::text AS columns
+FROM columns k
+JOIN pg_catalog.pg_class c ON c.oid = k.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
--- pg_get_serial_sequence() would need USAGE on the schema, which this role is not given.
-LEFT JOIN LATERAL (
-    SELECT s.oid::regclass::text AS name
-    FROM pg_catalog.pg_depend p
-    JOIN pg_catalog.pg_class s ON s.oid = p.objid AND s.relkind = 'S'
-    WHERE a.attidentity = 'd'
-        AND p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass
-        AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum AND p.deptype = 'i'
-) sequence ON true
-LEFT JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum
-LEFT JOIN based d ON d.oid = a.atttypid
-JOIN pg_catalog.pg_type base ON base.oid = coalesce(d.typbasetype, a.atttypid)
-WHERE a.attnum > 0
-    AND NOT a.attisdropped
-    AND c.relkind IN ('r', 'v', 'm', 'f', 'p', 'c')
-    AND n.nspname = ANY(%(schemas)s)
-ORDER BY a.attrelid, a.attnum
+GROUP BY n.nspname, c.relname
 
 -- name: keys
 -- Constraints alone, as upstream: a unique index without one says nothing of relationships.
@@ -153,19 +169,19 @@ WHERE r.rulename = '_RETURN'
     AND c.relkind IN ('v', 'm')
     AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 
--- name: columns_of_views
+-- name: view_columns
+-- Of the views, and of the relations that the views' definitions name.
 SELECT
     c.oid::int8 AS oid,
     n.nspname::text AS schema,
     c.relname::text AS name,
-    c.relkind IN ('v', 'm') AS is_view,
     a.attnum::int AS number,
     a.attname::text AS column
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE a.attnum > 0
-    AND c.relkind IN ('r', 'v', 'm', 'f', 'p')
+WHERE a.attrelid = ANY(%(relations)s)
+    AND a.attnum > 0
     AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
 
 -- name: functions
@@ -287,9 +303,6 @@ WHERE k.castcontext = 'i'
         (s.typtype = 'd' AND t.oid = 'json'::regtype)
         OR (t.typtype = 'd' AND s.oid IN ('json'::regtype, 'text'::regtype))
     )
-
--- name: timezones
-SELECT t.name FROM pg_catalog.pg_timezone_names() AS t
 
 -- name: role_settings
 SELECT r.rolname::text AS role, k.name, k.value

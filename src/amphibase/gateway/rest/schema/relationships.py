@@ -36,37 +36,86 @@ class ViewColumn:
     column: str
 
 
-def relate(
-    foreign_keys: Iterable[ForeignKey],
-    keys: Keys,
-    views: Mapping[Name, Sequence[ViewColumn]],
-    schemas: Collection[str],
-) -> dict[Name, tuple[Relationship, ...]]:
-    """Derive all relationships, by the relation they start from.
+class ForeignKeys:
+    """The foreign keys of a database, and the relationships that they give a relation.
 
     Args:
+        keys: of all relations.
+        views: what they show.
         schemas: the exposed ones, in which junctions have to be.
     """
-    by_source: dict[Name, list[Relationship]] = defaultdict(list)
-    shown_by = _by_column(views)
-    known = [
-        shown
-        for key in foreign_keys
-        for shown in _with_views(_with_uniqueness(key, keys), shown_by)
-    ]
-    for key in known:
-        for relationship in _both_directions(key):
-            by_source[relationship.source].append(relationship)
-    exposed = [key for key in known if key.source.schema in schemas]
-    for relationship in _over_junctions(exposed, keys):
-        by_source[relationship.source].append(relationship)
-    return {name: tuple(relationships) for name, relationships in by_source.items()}
+
+    def __init__(
+        self,
+        keys: Keys,
+        views: Mapping[Name, Sequence[ViewColumn]],
+        schemas: Collection[str],
+    ) -> None:
+        self._keys = keys
+        self._schemas = schemas
+        self._views = {view: {each.table for each in columns} for view, columns in views.items()}
+        self._shown_by = _by_column(views)
+        self._by_table: dict[Name, list[ForeignKey]] = defaultdict(list)
+
+    def add(self, key: ForeignKey) -> None:
+        """Add one; whether it is unique is found out here."""
+        columns = {source for source, _ in key.columns}
+        unique = any(each and set(each) == columns for each in self._keys.get(key.source, ()))
+        key = ForeignKey(key.constraint, key.source, key.target, key.columns, unique)
+        for table in {key.source, key.target}:
+            self._by_table[table].append(key)
+
+    @property
+    def relations(self) -> Collection[Name]:
+        """The tables with foreign keys from or to them, and the views that show columns of such."""
+        tables = self._by_table.keys()
+        views = [view for view, shown in self._views.items() if shown & tables]
+        return dict.fromkeys([*tables, *views])
+
+    def relationships(self, source: Name) -> tuple[Relationship, ...]:
+        """Derive the relationships of a relation; those over junctions come last."""
+        keys = [key for key in self._of(source) if source in (key.source, key.target)]
+        ways = [each for key in keys for each in _both_directions(key) if each.source == source]
+        return (*ways, *self._over_junctions(keys, source))
+
+    def _of(self, relation: Name) -> Iterator[ForeignKey]:
+        """The foreign keys of a table, or of the tables that a view shows; each as it is, and as it
+        appears where a view stands for one of its sides, or for both."""
+        keys = {
+            id(key): key
+            for table in self._views.get(relation, (relation,))
+            for key in self._by_table.get(table, ())
+        }
+        for key in sorted(keys.values(), key=_constraint):
+            yield from _with_views(key, self._shown_by)
+
+    def _over_junctions(self, keys: Iterable[ForeignKey], source: Name) -> Iterator[Relationship]:
+        """Two foreign keys of one relation, whose columns are all in its primary key."""
+        leading = [key for key in keys if key.target == source and self._is_junction(key)]
+        for table in dict.fromkeys(key.source for key in leading):
+            others = [
+                key for key in self._of(table) if key.source == table and self._is_junction(key)
+            ]
+            for one, other in product(leading, others):
+                if one.source == table and one.constraint != other.constraint:
+                    junction = Junction(
+                        table, one.constraint, other.constraint, one.columns, other.columns
+                    )
+                    yield Relationship(
+                        source, other.target, "many-to-many", one.constraint, (), junction
+                    )
+
+    def _is_junction(self, key: ForeignKey) -> bool:
+        primary = self._keys.get(key.source, ((),))[0]
+        return (
+            not key.is_unique
+            and key.source.schema in self._schemas
+            and all(source in primary for source, _ in key.columns)
+        )
 
 
-def _with_uniqueness(key: ForeignKey, keys: Keys) -> ForeignKey:
-    columns = {source for source, _ in key.columns}
-    unique = any(each and set(each) == columns for each in keys.get(key.source, ()))
-    return ForeignKey(key.constraint, key.source, key.target, key.columns, unique)
+def _constraint(key: ForeignKey) -> str:
+    return key.constraint
 
 
 _ShownBy = Mapping[tuple[Name, str], Mapping[Name, Sequence[str]]]
@@ -124,21 +173,3 @@ def _both_directions(key: ForeignKey) -> tuple[Relationship, Relationship]:
             back,
         ),
     )
-
-
-def _over_junctions(keys_known: Iterable[ForeignKey], keys: Keys) -> Iterator[Relationship]:
-    """Two foreign keys of one relation, whose columns are all in its primary key."""
-    by_source: dict[Name, list[ForeignKey]] = defaultdict(list)
-    for key in keys_known:
-        primary = keys.get(key.source, ((),))[0]
-        if not key.is_unique and all(source in primary for source, _ in key.columns):
-            by_source[key.source].append(key)
-    for table, candidates in by_source.items():
-        for one, other in product(candidates, candidates):
-            if one.constraint != other.constraint:
-                junction = Junction(
-                    table, one.constraint, other.constraint, one.columns, other.columns
-                )
-                yield Relationship(
-                    one.target, other.target, "many-to-many", one.constraint, (), junction
-                )
