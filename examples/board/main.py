@@ -1,4 +1,5 @@
-"""A board of notes that everyone sees, and sees change: `amphibase serve main:app`, and open `/`.
+"""A board of notes that everyone sees, and sees change: `amphibase serve main:app` in this folder,
+and open `/`.
 
 The page reads the list once and then follows `GET /notes/changes`. Whoever adds or removes a note,
 in whichever worker or process, all pages show it; and `GET /presence` tells each how many are open.

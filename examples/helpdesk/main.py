@@ -1,6 +1,6 @@
 """A help desk: organisations invite their members, who open tickets; agents work on them.
 
-No route checks a permission: who may do what is declared by the models.
+No route checks a permission: who may do what is declared by the models. In this folder:
 
 SIGN_UP=invited amphibase serve main:app
 amphibase users create root@example.com --admin --app main:app

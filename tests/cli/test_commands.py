@@ -264,3 +264,17 @@ def test_an_application_that_is_not_there_is_a_line(run: Run, tmp_path: Path, na
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error ")
+
+
+def test_an_application_that_imports_what_is_beside_it_says_where_to_run(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "main.py").write_text("import goods\n")
+    (tmp_path / "shop" / "goods.py").write_text("import nothing\n")
+    done = run("serve", "shop.main:app")
+    advice = f"name it main:app, and run the command in {tmp_path / 'shop'}"
+    assert done.stderr == f"error shop.main imports goods, which is beside it: {advice}\n"
+    assert done.returncode == 2
+    (tmp_path / "goods.py").write_text("import nothing\n")
+    assert "No module named 'nothing'" in run("serve", "shop.main:app").stderr.splitlines()[-1]

@@ -1,6 +1,7 @@
 """Finds the application that a command is about."""
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -29,11 +30,18 @@ def load_app(path: str) -> FastAPI:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # A module that the application itself misses is its own affair.
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
+        missing = error.name or ""
+        if f"{module_name}.".startswith(f"{missing}."):
+            raise ConfigurationError(
+                f"No module named {missing!r}; run it from the folder that holds it"
+            ) from None
+        folder = _folder_of(module_name)
+        if not (folder / f"{missing}.py").exists():
+            raise  # a module that the application itself misses is its own affair
+        name = module_name.rpartition(".")[2]
         raise ConfigurationError(
-            f"No module named {error.name!r}; run it from the folder that holds it"
+            f"{module_name} imports {missing}, which is beside it: name it {name}:{attribute}, and "
+            f"run the command in {folder}"
         ) from None
     application = getattr(module, attribute, None)
     if application is None:
@@ -43,6 +51,11 @@ def load_app(path: str) -> FastAPI:
             f"{path} is no FastAPI application, but of the type {type(application).__name__}"
         )
     return application
+
+
+def _folder_of(module_name: str) -> Path:
+    spec = importlib.util.find_spec(module_name)
+    return Path(spec.origin if spec is not None and spec.origin else ".").parent
 
 
 def amphibase_of_app(path: str) -> Amphibase:
