@@ -26,6 +26,10 @@ PROJECT = {
             {"database_url": "sqlite:///a.db", "files_database_url": "sqlite:///b.db"},
             "DATABASE_URL is sqlite:///a.db, FILES_DATABASE_URL is sqlite:///b.db",
         ),
+        (
+            {"database_url": "sqlite:///a.db", "files_url": "s3://shop/files?secret=secret"},
+            "DATABASE_URL is sqlite:///a.db, FILES_URL is s3://shop/files",
+        ),
         ({"backend": "supabase", **PROJECT}, "SUPABASE_URL is https://abc.supabase.co"),
         (
             {"backend": "supabase", **PROJECT, "supabase_db_url": "postgresql://ann:secret@db/app"},

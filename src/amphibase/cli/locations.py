@@ -1,5 +1,7 @@
 """Says where the data of an application is, for errors about what cannot be reached."""
 
+from urllib.parse import urlsplit
+
 from amphibase.database.url import database_address
 from amphibase.settings import PARTS, Part, Settings
 
@@ -21,4 +23,7 @@ def locations(settings: Settings) -> str:
             name = "DATABASE_URL" if url == settings.database else OWN_DATABASES[part]
         if url is not None:
             places[name] = database_address(url)
+    store = urlsplit(settings.files_url.get_secret_value())
+    if settings.backend_of("files") == "sql" and store.scheme not in ("", "file"):
+        places["FILES_URL"] = f"{store.scheme}://{store.hostname}{store.path}"
     return ", ".join(f"{name} is {place}" for name, place in places.items())
