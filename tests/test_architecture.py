@@ -38,7 +38,7 @@ FOUNDATION = {"accounts", "blobs", "database", "messages", "records", "replicati
 ALLOWED = {
     "access": {"errors"},
     "allocator": set(),
-    "background": {"redaction"},
+    "background": {"errors", "redaction"},
     "certificates": set(),
     "errors": set(),
     "loopback": set(),

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
+from amphibase.errors import AmphibaseError
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.background")
@@ -38,6 +39,8 @@ class Background:
     async def _guarded(self, what: str, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
+        except AmphibaseError as error:
+            logger.error("%s failed: %s", what, error.detail)
         except Exception:
             logger.exception("%s failed", what)
 

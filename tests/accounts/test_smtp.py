@@ -11,6 +11,7 @@ import pytest
 from amphibase import load_settings
 from amphibase.accounts.mail.mailer import Smtp, build_mailer, sender_address
 from amphibase.accounts.mail.templates import EmailTemplates
+from amphibase.background import Background
 
 
 def answering(
@@ -110,3 +111,17 @@ async def test_a_password_goes_to_another_host_over_tls_or_not_at_all(
     user = f"ann:{password}@" if password else ""
     await Smtp(f"smtp://{user}{host}").send(EmailMessage())
     assert items == [required]
+
+
+async def test_a_mail_server_that_is_down_is_one_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    message = EmailMessage()
+    message["From"], message["To"] = "hello@example.com", "ann@example.com"
+    background = Background()
+    background.run("Sending an email", Smtp("smtp://ann:secret@127.0.0.1:1").send(message))
+    await background.settle()
+    (record,) = caplog.records
+    line = "Sending an email failed: The mail server 127.0.0.1:1 takes no email: "
+    assert record.getMessage().startswith(line)
+    assert (record.exc_info, "secret" in record.getMessage()) == (None, False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from amphibase.errors import ConfigurationError
+from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.loopback import is_loopback
 from amphibase.models import uuid7
 
@@ -22,7 +22,11 @@ class Mailer(Protocol):
     """Delivers email."""
 
     async def send(self, message: EmailMessage) -> None:
-        """Deliver the message, or raise."""
+        """Deliver the message.
+
+        Raises:
+            Unavailable: the mail server cannot be reached, or rejects the message; says why.
+        """
 
 
 class Outbox:
@@ -74,18 +78,22 @@ class Smtp:
         in_the_clear = self._tls is False and not is_loopback(self._host)
         import aiosmtplib
 
-        await aiosmtplib.send(
-            message,
-            hostname=self._host,
-            port=self._port,
-            username=self._user,
-            password=self._password,
-            use_tls=self._tls,
-            # A password goes over TLS or not at all; else TLS is used where it is offered.
-            start_tls=True if self._password and in_the_clear else None,
-            tls_context=self._tls_context,
-            timeout=SMTP_TIMEOUT_SECONDS,
-        )
+        try:
+            await aiosmtplib.send(
+                message,
+                hostname=self._host,
+                port=self._port,
+                username=self._user,
+                password=self._password,
+                use_tls=self._tls,
+                # A password goes over TLS or not at all; else TLS is used where it is offered.
+                start_tls=True if self._password and in_the_clear else None,
+                tls_context=self._tls_context,
+                timeout=SMTP_TIMEOUT_SECONDS,
+            )
+        except (aiosmtplib.SMTPException, OSError) as error:
+            server = f"{self._host}:{self._port}"
+            raise Unavailable(f"The mail server {server} takes no email: {error}") from error
 
 
 def build_mailer(settings: "Settings") -> Mailer:
