@@ -35,13 +35,13 @@ def load_app(path: str) -> FastAPI:
             raise ConfigurationError(
                 f"No module named {missing!r}; run it from the folder that holds it"
             ) from None
-        folder = _folder_of(module_name)
-        if not (folder / f"{missing}.py").exists():
+        beside = _folder_of(module_name)
+        if not (beside / f"{missing}.py").exists():
             raise  # a module that the application itself misses is its own affair
         name = module_name.rpartition(".")[2]
         raise ConfigurationError(
             f"{module_name} imports {missing}, which is beside it: name it {name}:{attribute}, and "
-            f"run the command in {folder}"
+            f"run the command in {beside}"
         ) from None
     application = getattr(module, attribute, None)
     if application is None:
