@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from amphibase.backend import Caller, Message, RepositorySource, TopicAddress
 from amphibase.errors import AmphibaseError, SlowSubscriber, Unavailable
@@ -81,10 +81,11 @@ class MessageHub:
     async def close(self) -> None:
         """End every subscription, let all of this process be absent, and stop to listen."""
         self._end_all(Unavailable("The backend was closed"))
-        await self._presences.close()
-        await self._listener.close()
-        for close in self._closing:
-            await close()
+        async with AsyncExitStack() as stack:  # ends with what it was given first
+            for close in self._closing:
+                stack.push_async_callback(close)
+            stack.push_async_callback(self._listener.close)
+            stack.push_async_callback(self._presences.close)
 
     def _deliver(self, text: str) -> None:
         try:

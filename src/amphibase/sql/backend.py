@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NoReturn, Protocol, cast
 
 from sqlalchemy.engine import URL
@@ -293,10 +293,12 @@ class SqlBackend:
         await self.files.check()
 
     async def close(self) -> None:
-        """Finish the work that goes on after responses, then close every connection."""
-        await self._messages.close()
-        await self._changes.close()
-        await self._trimmer.close()
-        await self.background.close()
-        await self.accounts.close()
-        await self.database.close()
+        """Finish the work that goes on after responses, then close every connection, the others too
+        where one fails."""
+        async with AsyncExitStack() as stack:  # ends with what it was given first
+            stack.push_async_callback(self.database.close)
+            stack.push_async_callback(self.accounts.close)
+            stack.push_async_callback(self.background.close)
+            stack.push_async_callback(self._trimmer.close)
+            stack.push_async_callback(self._changes.close)
+            stack.push_async_callback(self._messages.close)

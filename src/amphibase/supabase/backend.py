@@ -1,7 +1,7 @@
 """The Supabase backend as a whole: accounts, records and files of one project, over its API."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -264,14 +264,16 @@ class SupabaseBackend:
         await self.client.request("storage", "GET", "/status", ANONYMOUS)
 
     async def close(self) -> None:
-        """Finish the work that goes on after responses, then close the connections."""
-        await self._messages.close()
-        await self._changes.close()
-        await self._trimmer.close()
-        await self.background.close()
-        await self.client.close()
-        if self._database is not None:
-            await self._database.close()
+        """Finish the work that goes on after responses, then close the connections, the others too
+        where one fails."""
+        async with AsyncExitStack() as stack:  # ends with what it was given first
+            if self._database is not None:
+                stack.push_async_callback(self._database.close)
+            stack.push_async_callback(self.client.close)
+            stack.push_async_callback(self.background.close)
+            stack.push_async_callback(self._trimmer.close)
+            stack.push_async_callback(self._changes.close)
+            stack.push_async_callback(self._messages.close)
 
 
 def _build_token_check(
