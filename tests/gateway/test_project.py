@@ -169,11 +169,22 @@ async def test_the_data_api_is_told_of_changed_and_of_dropped_tables(
             "DROP TABLE public.things",
         ):
             keep(project.owner, statement)
-            (notice,) = listener.notifies(timeout=10, stop_after=1)
+            (notice,) = listener.notifies(timeout=60, stop_after=1)
             assert notice.payload == "reload schema"
         keep(project.owner, "CREATE TEMP TABLE passing (id int)", "NOTIFY pgrst, 'the next'")
-        (notice,) = listener.notifies(timeout=10, stop_after=1)
+        (notice,) = listener.notifies(timeout=60, stop_after=1)
         assert notice.payload == "the next"
+
+
+async def test_what_realtime_reads_is_made_again_where_somebody_has_dropped_it(
+    project: ProjectDatabase,
+) -> None:
+    for name in ("outbox", "outbox_readers", "outbox_lease"):
+        kind = "SEQUENCE" if name == "outbox_lease" else "TABLE"
+        keep(project.owner, f"DROP {kind} realtime.{name}")
+        await prepare(project.owner, PASSWORD)
+        owner = f"SELECT relowner::regrole::text FROM pg_class WHERE relname = '{name}'"
+        assert ask(project.owner, owner) == [("supabase_realtime_admin",)]
 
 
 LIMITS = """

@@ -5,7 +5,8 @@
 belongs to the database, `realtime.sql` and `outbox.sql` what Realtime needs of it, `platform.sql`
 and `queues.sql` what migrations mention of services that are not here, and `pgcrypto.sql` and
 `uuid_ossp.sql` stand for extensions that the server lacks. A database that has all of it is known
-by a mark, so that opening it again takes one query.
+by a mark, so that opening it again takes one query; that of what Realtime reads nothing was dropped
+is looked at.
 
 The superuser makes the project and applies migrations; the services sign in as `service_roles`
 says.
@@ -77,7 +78,11 @@ _STATE = """
 SELECT
     current_setting('server_version_num')::int / 10000,
     coalesce(obj_description(to_regnamespace('extensions'), 'pg_namespace') = %s, false)
-        AND EXISTS (SELECT FROM pg_roles WHERE rolname = 'authenticator'),
+        AND EXISTS (SELECT FROM pg_roles WHERE rolname = 'authenticator')
+        AND (
+            SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('realtime')
+            AND relname IN ('outbox', 'outbox_readers', 'outbox_lease')
+        ) = 3,
     NOT EXISTS (
         SELECT FROM pg_class
         WHERE relnamespace IN (to_regnamespace('auth'), to_regnamespace('storage'))
