@@ -12,6 +12,7 @@ from tests.models import Author, Book, Clip, Comment, Note, Post, Tag, book_tags
 
 from amphibase import ANONYMOUS, SERVICE, Caller, NotSupported, User
 from amphibase.access import Access, owner
+from amphibase.errors import InvalidValue
 
 OTHER = aliased(Note)
 IN_FRONT = select(Note.id).where(Note.title == "secret").cte("in_front")
@@ -100,6 +101,19 @@ class TestFilters:
         await clip_of_a_note(records)
         assert await records.of(Clip, caller).count(~Clip.note.has()) == 1
         assert await records.of(Clip, ANN).count(~Clip.note.has()) == 0
+
+    @pytest.mark.parametrize("pattern", ["(", "[a", "*"])
+    async def test_with_an_invalid_regular_expression_are_rejected(
+        self, records: Records, pattern: str
+    ) -> None:
+        notes, where = records.of(Note, ANN), Note.title.regexp_match(pattern)
+        await notes.add(Note(title="note", stars=1))
+        for reads in (notes.list(where), notes.page(where), notes.count(where)):
+            with pytest.raises(InvalidValue):
+                await reads
+        with pytest.raises(InvalidValue):
+            await notes.update_where(where, stars=2)
+        assert (await notes.one()).stars == 1
 
     @pytest.mark.requires("sql_expressions")
     async def test_see_only_the_callers_rows_of_the_same_model(self, records: Records) -> None:

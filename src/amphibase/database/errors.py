@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 SQLITE_READ_ONLY = "amphibase: read only"
 """What a trigger of a move raises, as SQLite has no states of its own to tell errors apart by."""
 
+SQLITE_FUNCTION_RAISED = "user-defined function raised exception"
+"""What Python's driver says of a function written in Python, such as `REGEXP`."""
+
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
@@ -122,6 +125,8 @@ def _from_sqlite(error: "sqlite3.Error") -> AmphibaseError | None:
             return Contention()
         case _ if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
             return Unavailable()
+        case "SQLITE_ERROR" if message == SQLITE_FUNCTION_RAISED:
+            return InvalidValue("A value is not one that a function of the database takes")
         case "SQLITE_NOTADB" | "SQLITE_CORRUPT":
             return Unavailable("The database file is damaged or is not a database")
     return None
