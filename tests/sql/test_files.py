@@ -3,12 +3,14 @@
 import asyncio
 import threading
 from pathlib import Path
+from uuid import UUID
 
 import pytest
-from tests.contract.files import ANN, misfits, paths, put
+from tests.contract.files import ANN, misfits, paths, put, read
 
 from amphibase import SERVICE, Unavailable
 from amphibase.blobs import disk
+from amphibase.blobs.disk import DiskBlobs
 from amphibase.sql.backend import SqlBackend
 
 
@@ -19,12 +21,12 @@ async def test_shows_nothing_when_it_is_cancelled_at_its_end(
 
     def slow(folder: Path) -> None:
         ending.set()
-        go_on.wait(20)
+        go_on.wait(60)
 
     await put(backend, "first")
     monkeypatch.setattr(disk, "_sync", slow)
     upload = asyncio.create_task(put(backend))
-    await asyncio.to_thread(ending.wait, 20)
+    await asyncio.to_thread(ending.wait, 60)
     upload.cancel()
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
@@ -38,6 +40,24 @@ async def test_says_so_when_the_bytes_are_lost(backend: SqlBackend) -> None:
         await backend.files.blobs.delete(blob.key)
     with pytest.raises(Unavailable):
         await backend.files.open(ANN, "uploads", "a.txt")
+
+
+async def test_what_is_replaced_while_it_is_copied_is_copied_as_it_is_then(
+    backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(backend)
+    copy = DiskBlobs.copy
+
+    async def late(self: DiskBlobs, *versions: UUID) -> None:
+        monkeypatch.setattr(DiskBlobs, "copy", copy)
+        await put(backend, content=b"newer")
+        await copy(self, *versions)
+
+    monkeypatch.setattr(DiskBlobs, "copy", late)
+    copied = await backend.files.copy(ANN, "uploads", "a.txt", "b.txt")
+    assert copied.size == 5
+    assert await read(backend, path="b.txt") == b"newer"
+    assert await misfits(backend) == []
 
 
 @pytest.mark.parametrize("version", [None, "no id"])

@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 AnyRow = TypeVar("AnyRow")
 
 ATTEMPTS = 3
-"""How often to find the row again when its blob is swapped before it can be opened."""
+"""How often to find the row again when its blob is swapped before it can be opened or copied."""
 
 
 async def swap(
@@ -122,5 +122,36 @@ async def open_blob(
         start, stop = bounds(part, size)
         with suppress(BlobMissing):
             return row, start, stop, await blobs.read(version, start, stop)
+        row = await find_again()
+    raise BlobMissing
+
+
+async def copy_blob(
+    blobs: Blobs,
+    row: AnyRow,
+    find_again: Callable[[], Awaitable[AnyRow]],
+    version_of: Callable[[AnyRow], str | None],
+    copy: UUID,
+) -> AnyRow:
+    """Copy the blob that a row names.
+
+    Args:
+        find_again: finds the row once more, where its blob was swapped in the meantime.
+        version_of: the version that a row names.
+        copy: the version of the copy.
+
+    Returns:
+        The row whose blob was copied.
+
+    Raises:
+        BlobMissing: the bytes are lost.
+    """
+    for _ in range(ATTEMPTS):
+        version = parse_uuid(version_of(row))
+        if version is None:  # a row that was written by others, and has no bytes
+            break
+        with suppress(BlobMissing):
+            await blobs.copy(version, copy)
+            return row
         row = await find_again()
     raise BlobMissing

@@ -8,7 +8,7 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import Caller, Page
 from amphibase.backend.files import GRACE, ByteRange, File, OpenFile, SignedUrl
 from amphibase.blobs.access import MISSING, may_read, require_change, require_known
-from amphibase.blobs.base import BlobMissing, parse_uuid
+from amphibase.blobs.base import BlobMissing
 from amphibase.blobs.build import build_blobs
 from amphibase.blobs.rows import (
     FileRow,
@@ -18,7 +18,7 @@ from amphibase.blobs.rows import (
     version_and_size,
 )
 from amphibase.blobs.signatures import Signatures
-from amphibase.blobs.swap import open_blob, release, swap
+from amphibase.blobs.swap import copy_blob, open_blob, release, swap
 from amphibase.blobs.sweep import BlobSweep
 from amphibase.database.engine import Database
 from amphibase.errors import (
@@ -37,7 +37,6 @@ from amphibase.sql.buckets import SqlBuckets
 logger = redacted_logger("amphibase.backend.files")
 
 TAKEN = "There is a file with this path already"
-BYTES_MISSING = "The bytes of this file are missing"
 
 
 class SqlFiles(SqlBuckets):
@@ -104,10 +103,7 @@ class SqlFiles(SqlBuckets):
                 self.blobs, await find(), find, version_and_size, part
             )
         except BlobMissing:
-            logger.error(
-                "The bytes of %s/%s are missing; `amphibase files sweep` reports them", bucket, path
-            )
-            raise Unavailable(BYTES_MISSING) from None
+            raise _bytes_missing(bucket, path) from None
         return OpenFile(file_of(row), start, stop, chunks)
 
     async def list(
@@ -150,17 +146,19 @@ class SqlFiles(SqlBuckets):
     ) -> File:
         require_known(caller)
         to_bucket = to_bucket or bucket
-        row = await self._readable(caller, bucket, path)
+
+        async def find() -> FileRow:
+            return await self._readable(caller, bucket, path)
+
+        row = await find()
         await self._must_exist(to_bucket)
         if await self._find(to_bucket, to_path) is not None:
             raise Conflict(TAKEN)
-        source, version = parse_uuid(row.version), uuid7()
-        if source is None:
-            raise Unavailable(BYTES_MISSING)
+        version = uuid7()
         try:
-            await self.blobs.copy(source, version)
+            row = await copy_blob(self.blobs, row, find, lambda row: row.version, version)
         except BlobMissing:
-            raise NotFound("The file was changed meanwhile; try again") from None
+            raise _bytes_missing(bucket, path) from None
         file = file_of(row)
         columns = columns_of(version, file.size, file.content_type, caller.user_id)
 
@@ -233,6 +231,14 @@ class SqlFiles(SqlBuckets):
     async def _must_exist(self, bucket: str) -> None:
         if await self.bucket(bucket) is None:
             raise NotFound("There is no such bucket")
+
+
+def _bytes_missing(bucket: str, path: str) -> Unavailable:
+    """Log that the bytes of a row are lost, and return the error of whoever wants them."""
+    logger.error(
+        "The bytes of %s/%s are missing; `amphibase files sweep` reports them", bucket, path
+    )
+    return Unavailable("The bytes of this file are missing")
 
 
 def _must_be_free(caller: Caller, row: FileRow | None, overwrite: bool) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import random
 from typing import Any
+from uuid import UUID
 
 import pytest
 from tests.gateway.storage.api import TEN, Api
 
+from amphibase.blobs.disk import DiskBlobs
 from amphibase.gateway.storage import object_rows
 
 CONTENTS = [bytes([each]) * 50_000 for each in range(1, 21)]
@@ -67,6 +69,27 @@ async def test_who_replaces_a_file_is_told_the_row_that_holds_it(
     assert (stored.status_code, deleted.status_code) == (200, 200)
     rows = api.rows("SELECT id::text FROM storage.objects")
     assert rows in ([], [(stored.json()["Id"],)])
+    assert_that_bytes_and_rows_belong_together(api)
+
+
+async def test_what_is_replaced_while_it_is_copied_is_copied_as_it_is_then(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.bucket()
+    await api.uploaded()
+    copy = DiskBlobs.copy
+
+    async def late(self: DiskBlobs, *versions: UUID) -> None:
+        monkeypatch.setattr(DiskBlobs, "copy", copy)
+        await api.uploaded(content=b"newer", kind="text/x", x_upsert="true")
+        await copy(self, *versions)
+
+    monkeypatch.setattr(DiskBlobs, "copy", late)
+    body = {"bucketId": "b", "sourceKey": "a.txt", "destinationKey": "b.txt"}
+    copied = await api.post("/object/copy", body)
+    assert copied.status_code == 200, copied.text
+    read = await api.get("/object/b/b.txt")
+    assert (read.content, read.headers["content-type"]) == (b"newer", "text/x")
     assert_that_bytes_and_rows_belong_together(api)
 
 

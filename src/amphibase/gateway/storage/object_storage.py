@@ -9,8 +9,8 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend.files import ByteRange
-from amphibase.blobs.base import BlobMissing, Blobs, parse_uuid
-from amphibase.blobs.swap import open_blob, release
+from amphibase.blobs.base import BlobMissing, Blobs
+from amphibase.blobs.swap import copy_blob, open_blob, release
 from amphibase.gateway.storage import bucket_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller
 from amphibase.gateway.storage.errors import NoSuchBucket, NoSuchKey
@@ -18,7 +18,7 @@ from amphibase.gateway.storage.limits import check_key
 from amphibase.gateway.storage.object_rows import ObjectPath, metadata_of, size_of
 from amphibase.gateway.storage.responses import timestamp
 from amphibase.gateway.storage.transactions import StorageTransactions, impersonate
-from amphibase.gateway.storage.uploader import NewObject, Uploader
+from amphibase.gateway.storage.uploader import NewObject, Permission, Uploader
 from amphibase.models import utc_now, uuid7
 from amphibase.redaction import redacted_logger
 
@@ -35,6 +35,22 @@ class Deletion(NamedTuple):
 
     rows: list[RowMapping]
     kept: set[str]
+
+
+class _Source(NamedTuple):
+    """An object that is to be copied.
+
+    Attributes:
+        version: of its bytes.
+        metadata: of the copy.
+        new: the copy.
+        permission: what policies have said of the copy.
+    """
+
+    version: str | None
+    metadata: dict[str, Any]
+    new: NewObject
+    permission: Permission
 
 
 class ObjectStorage:
@@ -162,21 +178,29 @@ class ObjectStorage:
             StorageError: it cannot be read, or not be written there.
         """
         check_key(to[1])
-        row = await self._find(caller, path, operation)
-        metadata = {**metadata_of(row), **changes, "lastModified": timestamp(utc_now())}
-        if keeps_metadata and user_metadata is None:
-            user_metadata = row["user_metadata"]
-        new = NewObject(caller, to, operation, overwrite, metadata, user_metadata)
-        permission = await self._uploader.check(new)
-        source, version = parse_uuid(row["version"]), uuid7()
-        if source is None:
-            raise NoSuchKey
+
+        async def find() -> _Source:
+            row = await self._find(caller, path, operation)
+            metadata = {**metadata_of(row), **changes, "lastModified": timestamp(utc_now())}
+            keeps_own = keeps_metadata and user_metadata is None
+            own = row["user_metadata"] if keeps_own else user_metadata
+            new = NewObject(caller, to, operation, overwrite, metadata, own)
+            return _Source(row["version"], metadata, new, await self._uploader.check(new))
+
+        version = uuid7()
         try:
-            await self._blobs.copy(source, version)
+            source = await copy_blob(
+                self._blobs, await find(), find, lambda source: source.version, version
+            )
         except BlobMissing:
             raise NoSuchKey from None
         id = await self._uploader.write(
-            new, permission, version, metadata, user_metadata, stored_as=operation
+            source.new,
+            source.permission,
+            version,
+            source.metadata,
+            source.new.user_metadata,
+            stored_as=operation,
         )
         async with self._transactions.as_admin() as connection:
             stored = await object_rows.find(connection, *to)
