@@ -2,7 +2,8 @@
 
 import asyncio
 
-from amphibase.server import _CoalescingTransport
+from amphibase.server import _CoalescingTransport, server
+from amphibase.supabase import client
 
 
 class ResetTransport(asyncio.Transport):
@@ -23,6 +24,12 @@ class ResetTransport(asyncio.Transport):
 
     def close(self) -> None:
         self.is_reset = True
+
+
+def test_a_connection_is_kept_for_longer_than_clients_and_proxies_keep_it() -> None:
+    """Else they would lose the requests that they send while it is closed."""
+    kept = server(None).config.timeout_keep_alive
+    assert kept > max(client.LIMITS.keepalive_expiry or 0, 60)
 
 
 async def test_what_is_written_before_a_reset_is_dropped_without_an_error() -> None:

@@ -18,6 +18,11 @@ GRACEFUL_SECONDS = 30
 HEAD_SECONDS = 20
 """How long a client may take until its request's headers are there."""
 
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection stays open between two requests. Clients and proxies (60 seconds, where
+they say nothing else) give one up before that: a request that is sent while the server closes the
+connection is lost."""
+
 MAX_HEAD_BYTES = 128 * 1024
 MAX_COALESCED_BYTES = 16 * 1024
 ACK_SECONDS = 30
@@ -100,6 +105,7 @@ def server(
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=graceful_seconds,
         **options,
     )

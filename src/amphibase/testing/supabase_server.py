@@ -27,7 +27,7 @@ from amphibase.gateway.postgres import MINIMUM_MAJOR, SERVER_SETTINGS
 from amphibase.gateway.service_roles import role_urls
 from amphibase.postgres import Server as Postgres
 from amphibase.postgres import start
-from amphibase.server import UvicornServer, loop_factory
+from amphibase.server import KEEP_ALIVE_SECONDS, UvicornServer, loop_factory
 from amphibase.testing.supabase import LocalSupabase
 
 
@@ -94,7 +94,12 @@ class _Projects:
         )
         ready = asyncio.Event()
         config = uvicorn.Config(
-            build(project), log_config=None, access_log=False, lifespan="on", **WEBSOCKET_OPTIONS
+            build(project),
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            **WEBSOCKET_OPTIONS,
         )
         server = UvicornServer(config, ready.set, handles_signals=False)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

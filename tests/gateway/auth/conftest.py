@@ -27,6 +27,7 @@ from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.project import copy
 from amphibase.gateway.service_roles import role_urls
 from amphibase.postgres import Server
+from amphibase.server import KEEP_ALIVE_SECONDS
 
 ServeAuth = Callable[..., Awaitable[Api]]
 
@@ -104,7 +105,12 @@ async def auth_server() -> AsyncIterator[AuthServer]:
         listener.listen(100)
         auth_server = AuthServer(f"http://127.0.0.1:{listener.getsockname()[1]}")
         config = uvicorn.Config(
-            auth_server, lifespan="off", log_level="error", access_log=False, proxy_headers=False
+            auth_server,
+            lifespan="off",
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve([listener]))

@@ -23,6 +23,7 @@ from amphibase.gateway.service_roles import role_urls
 from amphibase.gateway.storage.service import StorageApp
 from amphibase.gateway.storage.settings import StorageSettings
 from amphibase.postgres import Server
+from amphibase.server import KEEP_ALIVE_SECONDS
 
 ServeStorage = Callable[..., Awaitable[Api]]
 
@@ -97,7 +98,13 @@ async def _serving(database: str, folder: Path, **overrides: Any) -> AsyncIterat
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
-        config = uvicorn.Config(gateway, lifespan="off", log_level="error", access_log=False)
+        config = uvicorn.Config(
+            gateway,
+            lifespan="off",
+            log_level="error",
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve([listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
