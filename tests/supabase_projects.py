@@ -27,7 +27,7 @@ from amphibase.testing.supabase import LocalSupabase, Projects
 DOMAIN = "@example.com"
 """Of all addresses of the tests; nobody else has one (RFC 2606, section 3)."""
 
-SCHEMA_SECONDS = 30.0
+SCHEMA_SECONDS = 60.0
 
 RUN_BEGAN = datetime.now(UTC) - timedelta(minutes=1)  # the clocks may differ
 

@@ -46,7 +46,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _wait_for_the_end_of(pid: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while _is_alive(pid):
         assert time.monotonic() < deadline, "the server still runs"
         time.sleep(0.02)

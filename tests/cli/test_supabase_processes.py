@@ -50,7 +50,7 @@ def test_in_the_background_it_keeps_nothing_open_of_who_started_it(tmp_path: Pat
     )
     try:
         os.close(writing)
-        assert select.select([reading], [], [], 10)[0]  # its end: nobody else has it
+        assert select.select([reading], [], [], 60)[0]  # its end: nobody else has it
         assert os.read(reading, 1) == b""
     finally:
         os.close(reading)
@@ -86,12 +86,12 @@ def test_channels_are_closed_by_a_reset_and_by_the_end_so_that_clients_come_back
         for command in ("reset", "stop"):
             with connect(address) as connection:
                 connection.send(join)
-                events = [json.loads(connection.recv(10))[3:] for _ in range(2)]
+                events = [json.loads(connection.recv(60))[3:] for _ in range(2)]
                 assert [event for event, _ in events] == ["phx_reply", "system"]
                 assert events[1][1]["status"] == "ok"
                 with psycopg.connect(values["DB_URL"]) as database:
                     database.execute(PUBLISHED)
-                assert json.loads(connection.recv(10))[4]["data"]["record"] == {"id": 1}
+                assert json.loads(connection.recv(60))[4]["data"]["record"] == {"id": 1}
                 done = cli(command)
                 assert done.returncode == 0, done.stderr
                 with pytest.raises(ConnectionClosed) as closed:
@@ -153,17 +153,20 @@ def test_in_the_foreground_it_serves_until_a_signal_and_its_postgres_ends_with_i
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert process.stdout is not None
-    text = ""
-    for line in process.stdout:
-        text += line
-        if line.rstrip() == "}":
-            break
-    values = json.loads(text)
-    assert httpx.get(f"{values['API_URL']}/health").json() == {"status": "ok"}
-    process.terminate()
-    assert process.wait(30) == 0
-    process.stdout.close()
+    try:
+        assert process.stdout is not None
+        text = ""
+        for line in process.stdout:
+            text += line
+            if line.rstrip() == "}":
+                break
+        values = json.loads(text)
+        assert httpx.get(f"{values['API_URL']}/health").json() == {"status": "ok"}
+        process.terminate()
+        assert process.wait(60) == 0
+        process.stdout.close()
+    finally:
+        Cli(tmp_path)("stop")
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(values["DB_URL"], connect_timeout=5)
 

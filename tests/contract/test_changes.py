@@ -18,7 +18,7 @@ from amphibase.errors import InvalidRequest
 
 pytestmark = pytest.mark.requires("change_log")
 
-SECONDS = 20
+SECONDS = 60
 """How long a test waits for an event at most."""
 
 

@@ -28,7 +28,7 @@ from amphibase.messages import delivery
 from amphibase.messages.access import readers_of
 from amphibase.settings import Settings
 
-SECONDS = 20
+SECONDS = 60
 """How long a test waits for a message at most."""
 
 KINDS = ("sqlite", "postgres", "supabase", "redis")

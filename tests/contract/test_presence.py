@@ -45,7 +45,7 @@ from amphibase.settings import Settings
 from amphibase.sql.presence import SqlPresences
 from amphibase.supabase.presence import ProjectPresences
 
-SECONDS = 20
+SECONDS = 60
 """How long a test waits for an event at most."""
 
 STORES: Sequence[type[Any]] = (SqlPresences, ProjectPresences, RedisPresences)

@@ -58,7 +58,7 @@ class Server:
             f" where application_name = '{self._name}'"
         )
 
-    async def until(self, condition: Callable[[], bool], limit: float = 30) -> None:
+    async def until(self, condition: Callable[[], bool], limit: float = 60) -> None:
         deadline = time.monotonic() + limit
         while not condition():
             assert time.monotonic() < deadline, "it never came to that"

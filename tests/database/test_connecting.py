@@ -29,7 +29,7 @@ def _create_and_drop_database(url: str) -> None:
     conninfo = to_conninfo(make_url(url).set(database="postgres"))
     name = f"{make_url(url).database}_dropped"
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute("SET statement_timeout = '10s'")
+        connection.execute("SET statement_timeout = '60s'")
         connection.execute(f"CREATE DATABASE {name}".encode())
         connection.execute(f"DROP DATABASE {name}".encode())
 

@@ -114,7 +114,7 @@ async def test_large_parameters_and_results_in_one_pipeline_do_not_block_each_ot
 ) -> None:
     texts = [str(n) * (1 << 20) for n in range(10)]
     echo = Statement("select $1::text || $1::text")
-    response = await asyncio.wait_for(pool.run(*(Call(echo, [text]) for text in texts)), 30)
+    response = await asyncio.wait_for(pool.run(*(Call(echo, [text]) for text in texts)), 60)
     assert response == [[(text * 2,)] for text in texts]
 
 
@@ -213,7 +213,7 @@ async def test_copy_is_rejected_and_the_next_run_succeeds(
     server.execute("create table copied (a int)")
     for sql in ("copy (select 1) to stdout", "copy copied from stdin"):
         with pytest.raises(psycopg.Error):
-            await asyncio.wait_for(pool.run(call(sql)), 20)
+            await asyncio.wait_for(pool.run(call(sql)), 60)
         assert await pool.run(call("select 1")) == [[(1,)]]
 
 
@@ -224,9 +224,9 @@ async def test_a_connection_left_in_a_transaction_is_not_used_again(pool: Pipeli
 
 async def test_a_statement_timeout_ends_a_slow_statement(make_pool: MakePool) -> None:
     for prepare in (True, False):
-        pool = make_pool(prepare=prepare, statement_timeout=0.1)
+        pool = make_pool(prepare=prepare, statement_timeout=1)
         with pytest.raises(QueryCanceled):
-            await pool.run(Call(SLEEP, [10]))
+            await pool.run(Call(SLEEP, [60]))
         assert await pool.run(call("select 1")) == [[(1,)]]
 
 
@@ -254,7 +254,7 @@ async def test_a_role_and_claims_end_with_a_run_that_fails(make_pool: MakePool, 
 async def test_no_caller_of_2_000_sees_the_role_or_the_claims_of_another(
     make_pool: MakePool, role: str, prepare: bool
 ) -> None:
-    pool = make_pool(size=5, prepare=prepare, acquire_timeout=60)
+    pool = make_pool(size=5, prepare=prepare, acquire_timeout=240)
     [[(owner, _)]] = await pool.run(WHO)
 
     async def caller(number: int) -> None:

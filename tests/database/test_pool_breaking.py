@@ -63,7 +63,7 @@ async def test_the_farewell_of_the_server_is_enough_to_leave_a_connection(
     proxy.keeps_open = True
     server.terminate()
     await asyncio.sleep(0.1)
-    [[other]] = await asyncio.wait_for(pool.run(PID), 20)
+    [[other]] = await asyncio.wait_for(pool.run(PID), 60)
     assert other != pid
     proxy.cut()
 
@@ -185,7 +185,7 @@ def test_a_reset_that_leaves_something_to_read_is_noticed_on_uvloop(
         again = asyncio.create_task(pool.run(large))
         await asyncio.sleep(0)
         time.sleep(0.3)  # noqa: ASYNC251 — both the bytes and the reset arrive meanwhile
-        await asyncio.wait([again], timeout=20)
+        await asyncio.wait([again], timeout=60)
         assert not relay.reset_at_next_answer
         assert again.done()
         assert again.result() == [[("x" * (1 << 22),)]]
@@ -195,11 +195,11 @@ def test_a_reset_that_leaves_something_to_read_is_noticed_on_uvloop(
     thread = threading.Thread(target=elsewhere.run_forever)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(relay.start(), elsewhere).result(5)
+        asyncio.run_coroutine_threadsafe(relay.start(), elsewhere).result(60)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
     finally:
-        asyncio.run_coroutine_threadsafe(relay.shut(), elsewhere).result(5)
+        asyncio.run_coroutine_threadsafe(relay.shut(), elsewhere).result(60)
         elsewhere.call_soon_threadsafe(elsewhere.stop)
         thread.join()
         elsewhere.close()

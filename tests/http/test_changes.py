@@ -272,12 +272,12 @@ def test_a_client_that_takes_nothing_is_closed_delays_no_other_and_goes_on(tmp_p
 
 @pytest.mark.parametrize(
     ("batch_seconds", "takes_all", "reason"),
-    [(20, True, Unavailable), (0.2, False, TimeoutError)],
+    [(60, True, Unavailable), (0.2, False, TimeoutError)],
 )
 async def test_a_client_may_take_a_large_batch_slowly_for_some_time(
     monkeypatch: pytest.MonkeyPatch, batch_seconds: float, takes_all: bool, reason: type[Exception]
 ) -> None:
-    monkeypatch.setattr(event_stream, "SEND_SECONDS", 1)
+    monkeypatch.setattr(event_stream, "SEND_SECONDS", 2)
     monkeypatch.setattr(event_stream, "BATCH_SECONDS", batch_seconds)
     taken: list[str] = []
 
@@ -285,16 +285,16 @@ async def test_a_client_may_take_a_large_batch_slowly_for_some_time(
         async def batch(self, wait: float) -> Sequence[str]:
             if taken:
                 raise Unavailable
-            return ["a", "b", "c", "d"]
+            return [*"abcdefghijkl"]
 
     async def take(part: str) -> None:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)
         taken.append(part)
 
     feed = SimpleNamespace(caller=ANONYMOUS, backend=None)
     end = await event_stream.delivered(cast(Any, feed), OneBatch(), iter, take)
     assert isinstance(end, reason)
-    assert (taken == ["a", "b", "c", "d"]) == takes_all
+    assert (taken == [*"abcdefghijkl"]) == takes_all
 
 
 def test_a_model_without_a_log_is_rejected_where_its_changes_are_declared() -> None:

@@ -92,15 +92,15 @@ async def test_a_silent_sender_of_an_upload_loses_it_to_the_next(open_app: Any) 
 
 
 async def test_a_body_that_goes_on_slowly_is_read_to_its_end(open_app: Any) -> None:
-    client = await open_app(1)
+    client = await open_app(2)
 
     async def slow() -> AsyncIterator[bytes]:
-        for _ in range(8):
+        for _ in range(12):
             yield b"x"
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(0.2)
 
     response = await client.put("/files/uploads/a.txt", content=slow())
-    assert (response.status_code, response.json()["size"]) == (201, 8)
+    assert (response.status_code, response.json()["size"]) == (201, 12)
 
 
 async def test_half_sent_bodies_hold_no_connections(open_app: Any) -> None:
@@ -115,7 +115,7 @@ async def test_half_sent_bodies_hold_no_connections(open_app: Any) -> None:
     ]
     await asyncio.sleep(0.3)
     assert not any(task.done() for task in waiting[:-2])  # the upload has one sender at a time
-    response: httpx.Response = await asyncio.wait_for(client.patch("/users/me", json={}), 20)
+    response: httpx.Response = await asyncio.wait_for(client.patch("/users/me", json={}), 60)
     assert response.status_code == 200
     for task in waiting:
         task.cancel()

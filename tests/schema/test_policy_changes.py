@@ -206,7 +206,7 @@ async def test_comparing_waits_for_nobody(guarded: Application) -> None:
     async with guarded.database.write() as busy:
         await busy.execute(text("INSERT INTO notes (owner_id) SELECT gen_random_uuid()"))
         await busy.execute(text("LOCK TABLE notes IN ROW EXCLUSIVE MODE"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await guarded.differences() == []
             await guarded.require_current()
             await guarded.ensure()

@@ -178,7 +178,7 @@ async def test_roles_created_in_two_databases_at_the_same_moment(
             connection.commit()
         else:
             connection.rollback()
-    await asyncio.to_thread(waiting.join, 20)
+    await asyncio.to_thread(waiting.join, 60)
     assert failures == []
     with second.begin() as connection:
         lacking = [each.subject for each in roles.missing_objects(connection)]

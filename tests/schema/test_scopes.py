@@ -272,7 +272,7 @@ async def test_comparing_scopes_waits_for_nobody(guarded: Application) -> None:
     await guarded.ensure()
     async with guarded.database.write() as busy:
         await busy.execute(text("LOCK TABLE memberships, tickets IN EXCLUSIVE MODE"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await guarded.differences() == []
 
 

@@ -26,8 +26,8 @@ from tests import commands
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parents[2] / "examples" / "recipes"
-LIMIT = 60
-SECONDS = 30
+LIMIT = 120
+SECONDS = 60
 PASSWORD = "correct horse battery"
 
 Values = dict[str, str]

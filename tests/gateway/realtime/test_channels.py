@@ -4,13 +4,14 @@ import asyncio
 import json
 import logging
 import os
+import re
 import socket
 import time
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.gateway.realtime.api import ANON, BOB, Api
+from tests.gateway.realtime.api import ANON, BOB, SECONDS, Api
 from tests.gateway.realtime.conftest import Connect, ServeRealtime
 from tests.websockets import shake_hands
 from websockets.asyncio.client import connect as connect_websocket
@@ -70,7 +71,7 @@ async def test_a_binary_broadcast_keeps_its_bytes_and_reaches_protocol_1_where_i
             await ann.connection.send(head + b"12" + ROOM.encode() + b"hi" + content)
             received = bytes([4, len(ROOM), 2, 0, encoding]) + ROOM.encode() + b"hi" + content
             assert await bob.receive() == received
-        assert json.loads(await asyncio.wait_for(old.recv(), 30)) == {
+        assert json.loads(await asyncio.wait_for(old.recv(), SECONDS)) == {
             "ref": None,
             "topic": ROOM,
             "event": "broadcast",
@@ -174,7 +175,7 @@ async def test_a_token_that_is_not_valid_opens_no_socket_and_no_channel(
     api: Api, connect: Connect
 ) -> None:
     foreign = ANON[:-4] + "AAAA"
-    past = api.token(exp=time.time() - 7)
+    past = api.token(exp=time.time() - 7000)
     expected = [
         (None, "API key is missing", None),
         ("nonsense", "The token provided is not a valid JWT", "MalformedJWT"),
@@ -188,7 +189,7 @@ async def test_a_token_that_is_not_valid_opens_no_socket_and_no_channel(
         if code:
             reason = await wire.join(ROOM, token)
             assert reason.startswith(f"{code}: {error}")
-    assert reason == "InvalidJWTToken: Token has expired 7 seconds ago"
+    assert re.fullmatch("InvalidJWTToken: Token has expired 70[0-5][0-9] seconds ago", reason)
 
 
 async def test_limits_are_those_of_the_settings(serve: ServeRealtime, connect: Connect) -> None:
@@ -257,7 +258,7 @@ async def test_a_client_that_takes_nothing_does_not_keep_its_socket(
     for _ in range(300):
         await ann.push(ROOM, "broadcast", message("x" * 60_000))
     assert await ann.is_silent()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sockets() >= before:  # noqa: ASYNC110 - nothing else says so
             await asyncio.sleep(0.1)
 

@@ -46,7 +46,7 @@ async def check(stream: OutboxStream, database: str) -> None:
 async def ids(stream: OutboxStream, count: int) -> list[int]:
     """The ids of the next rows."""
     changes: list[RowChange] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(changes) < count:
             changes += await stream.read()
     return [int(str((each.new or each.old or {})["id"])) for each in changes]
@@ -172,7 +172,7 @@ async def test_whoever_writes_waits_for_a_trigger_no_longer_than_its_lock_may(
         opening = asyncio.create_task(OutboxStream.open(realtime_url(database), PUBLICATIONS))
         for number in range(2, 10):  # behind the trigger, which waits for the first
             await run(
-                database, f"SET lock_timeout = '1s'; INSERT INTO shop.items VALUES ({number})"
+                database, f"SET lock_timeout = '10s'; INSERT INTO shop.items VALUES ({number})"
             )
             await asyncio.sleep(0.2)
         assert not opening.done()

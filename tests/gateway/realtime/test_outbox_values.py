@@ -195,7 +195,7 @@ SETTINGS = (
 async def read(stream: ChangeSource) -> list[RowChange]:
     """The changes as far as the one of the table that comes last."""
     changes: list[RowChange] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not changes or changes[-1].relation.table != "last":
             changes += await stream.read()
     return changes[:-1]

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from tests.gateway.conftest import PASSWORD
-from tests.gateway.realtime.api import Api, Wire
+from tests.gateway.realtime.api import SECONDS, Api, Wire
 from tests.gateway.realtime.changes import ITEMS, ROOM, change, subscribe
 from tests.gateway.realtime.conftest import Connect, on_both_sources, on_triggers, serving
 from websockets.asyncio.client import connect as connect_websocket
@@ -106,7 +106,7 @@ async def test_triggers_are_removed_when_no_channel_needs_them_and_are_back_for_
         is_closing.clear()
         await wire.reply(ROOM, "phx_leave", {})
         await wire.receive()
-        await asyncio.wait_for(is_closing.wait(), 30)
+        await asyncio.wait_for(is_closing.wait(), SECONDS)
     await api.service._context.feed.start()  # waits until they are
     assert await _count(api.database, "realtime.outbox_readers") == 1
 

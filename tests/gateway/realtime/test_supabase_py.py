@@ -11,7 +11,7 @@ from supabase import AsyncClientOptions, acreate_client
 
 from amphibase.testing.supabase import LocalSupabase
 
-SECONDS = 30
+SECONDS = 60
 
 Connect = Callable[[], Awaitable[Any]]
 

@@ -37,7 +37,7 @@ async def served(
 
 async def eventually(api: DataApi, request: str, status: int, **more: Any) -> Any:
     """The response's JSON, once the catalog is read again and the status is this."""
-    for _ in range(300):
+    for _ in range(600):
         response = await api.request(request, **more)
         if response.status_code == status:
             return response.json() if response.content else None
@@ -135,7 +135,7 @@ async def test_a_catalog_that_the_database_rejects_is_read_again_until_it_can_be
     async with served(project, "CREATE TABLE plain (id int PRIMARY KEY)") as (api, execute):
         await execute("REVOKE SELECT ON pg_catalog.pg_constraint FROM public")
         await execute("CREATE TABLE later (id int PRIMARY KEY)")
-        for _ in range(100):
+        for _ in range(1200):
             if message in caplog.text:
                 break
             await asyncio.sleep(0.05)
@@ -317,7 +317,7 @@ async def test_the_database_configures_the_data_api(project: ProjectDatabase) ->
         assert await api.read("/plain") == [{"id": 1}, {"id": 2}]
 
         await reload("statement_timeout = '5s'", role="anon")
-        for _ in range(100):
+        for _ in range(1200):
             if (timeout := await api.read("/rpc/timeout")) == "5s":
                 break
             await asyncio.sleep(0.05)
@@ -400,7 +400,7 @@ async def test_a_role_has_what_authenticator_may_set_for_it(project: ProjectData
         assert await api.read("/rpc/slow") != "77ms"
         await execute(f"GRANT {privilege} TO authenticator; NOTIFY pgrst")
         try:
-            for _ in range(100):
+            for _ in range(1200):
                 if (value := await api.read("/rpc/slow")) == "77ms":
                     break
                 await asyncio.sleep(0.05)

@@ -39,7 +39,7 @@ async def test_half_sent_objects_hold_no_connections(serve: ServeStorage) -> Non
     ]
     await asyncio.sleep(0.3)
     assert not any(task.done() for task in waiting)
-    assert await asyncio.wait_for(api.names(), 20) == []
+    assert await asyncio.wait_for(api.names(), 60) == []
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)

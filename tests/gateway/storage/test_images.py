@@ -174,7 +174,7 @@ async def test_who_waits_for_a_turn_has_read_nothing_yet(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready = threading.Event()
-    monkeypatch.setattr(images, "_render", lambda *_: (ready.wait(20), (b"", "image/png"))[1])
+    monkeypatch.setattr(images, "_render", lambda *_: (ready.wait(60), (b"", "image/png"))[1])
     renderer = images.ImageRenderer(is_enabled=True)
     read: list[int] = []
 
