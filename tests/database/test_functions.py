@@ -71,7 +71,7 @@ async def functions(shared_records: Records) -> None:
     """Functions to be called, which no test changes."""
     statements = [f"CREATE OR REPLACE FUNCTION {function}" for function in FUNCTIONS]
     await shared_records.execute(*(text(statement.replace(":", r"\:")) for statement in statements))
-    for _ in range(100):  # the Data API reads the catalog anew
+    for _ in range(1200):  # the Data API reads the catalog anew
         with suppress(NotFound):
             await shared_records.backend.call("unnamed_at_last", SERVICE)
             break

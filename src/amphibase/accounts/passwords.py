@@ -194,7 +194,7 @@ class PasswordWorkers:
 
     def _done_in(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
         def done(_: object) -> None:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(self._release, loop)
 
         return done
