@@ -168,9 +168,9 @@ async def test_a_lying_content_length_is_a_clear_response(clients: Clients, leng
 
 
 def forged(**changes: Any) -> dict[str, Any]:
-    now = int(time.time())
-    claims = {"sub": str(uuid4()), "aud": "authenticated", "exp": now + 60}
-    return claims | changes
+    # Issued while the tests are collected, and used long after.
+    tomorrow = int(time.time()) + 86_400
+    return {"sub": str(uuid4()), "aud": "authenticated", "exp": tomorrow} | changes
 
 
 @pytest.mark.parametrize(
