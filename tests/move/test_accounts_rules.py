@@ -161,10 +161,12 @@ async def test_a_change_of_the_source_during_the_move_arrives_over_the_api_too(
 ) -> None:
     await add_people(sqlite_people)
     source, target = sql_end(Role.SOURCE, sqlite_people), project_end(Role.TARGET, supabase)
+    async with sql_accounts(sqlite_people) as backend:
+        await backend.accounts.update(EVE, app_metadata={"role": "admin"})
     await moved(source, target, tmp_path)
     async with sql_accounts(sqlite_people) as backend:
         await backend.accounts.update(ANN, password="another password", user_metadata={"a": 1})
-        await backend.accounts.update(EVE, email="eve@example.org")
+        await backend.accounts.update(EVE, email="eve@example.org", app_metadata={"role": None})
         await backend.accounts.delete(BOB)
         await backend.accounts.create("new@example.com", password=PASSWORD)
     async with moving(source, target, tmp_path) as stage:
@@ -172,6 +174,8 @@ async def test_a_change_of_the_source_during_the_move_arrives_over_the_api_too(
         assert await stage.reconcile() == 3  # the new one came with the run
         assert await stage.reconcile() == 0
         assert (await stage.verify()).differences == []
+    users = await rows_of(supabase.db_url, "users", "email", "raw_app_meta_data")
+    assert [email for email, metadata in users if "role" in metadata] == ["ann@example.com"]
     emails = [email for (email,) in await rows_of(supabase.db_url, "users", "email")]
     assert emails == ["ann@example.com", "cas@example.com", "eve@example.org", "new@example.com"]
     async with sql_accounts(supabase.db_url) as backend:

@@ -102,11 +102,12 @@ class AdminApi:
         Raises:
             AmphibaseError: Auth rejects the change.
         """
-        fields = json.loads(creation_body(user))
+        fields = _fields(user)
         for name in ("id", "aud", "password_hash"):
             fields.pop(name, None)
         fields.setdefault("ban_duration", "none")
-        content = json.dumps(fields).encode()
+        shown = rows_of(await self.get(str(user["id"])) or {"id": user["id"]})[0]
+        content = _body(fields, user, removed=shown)
 
         async def attempt() -> None:
             await self._send("PUT", f"{USERS_PATH}/{user['id']}", content=content, idempotent=True)
@@ -188,7 +189,11 @@ class AdminApi:
 
 
 def creation_body(user: Values) -> bytes:
-    """Return the request that makes a user: the metadata as they are, digit by digit."""
+    """Return the request that makes a user."""
+    return _body(_fields(user), user)
+
+
+def _fields(user: Values) -> dict[str, Any]:
     fields: dict[str, Any] = {"id": user["id"]}
     for name in ("aud", "role", "email", "phone"):
         if user.get(name):
@@ -201,13 +206,28 @@ def creation_body(user: Values) -> bytes:
             fields[f"{name}_confirm"] = True
     if banned := ban_seconds(user):
         fields["ban_duration"] = f"{banned:.3f}s"
+    return fields
+
+
+def _body(fields: Mapping[str, Any], user: Values, removed: Values | None = None) -> bytes:
+    """Return a request with the metadata of a user as they are, digit by digit.
+
+    Args:
+        removed: a user whose metadata is removed where it is not sent: Auth merges what it gets.
+    """
     text = json.dumps(fields)[:-1]
     for field, column in (
         ("user_metadata", "raw_user_meta_data"),
         ("app_metadata", "raw_app_meta_data"),
     ):
-        if (value := user.get(column)) and value != "null":
-            text += f', "{field}": {value}'
+        metadata = user.get(column) or ""
+        sent = _object(metadata)
+        shown = _object((removed or {}).get(column))
+        others = shown.keys() - sent.keys() - ADDED[column]
+        members = [metadata.strip()[1:-1]] if sent else []
+        members += [f"{json.dumps(key)}: null" for key in sorted(others)]
+        if members:
+            text += f', "{field}": {{{", ".join(members)}}}'
     return f"{text}}}".encode(errors="surrogatepass")
 
 
