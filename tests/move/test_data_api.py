@@ -31,6 +31,7 @@ from amphibase.move.tables.base import Chunk, Referrer, Row, Selection
 from amphibase.move.tables.data_api import DataApiTables
 from amphibase.move.tables.postgres import PostgresTables
 from amphibase.move.tables.stage import TablesStage
+from amphibase.schema.triggers import BODIES, UPDATED_AT, VERSION, Trigger, statements
 from amphibase.testing.supabase import LocalSupabase
 
 TYPES: dict[str, list[str]] = {
@@ -195,6 +196,20 @@ async def test_each_row_arrives_once_whatever_happens_to_a_request(
     numbers.proxy.faults = [fault]
     read = [row async for chunk in numbers.api.read(numbers.selection) for row in chunk.rows]
     assert len(read) == len(numbers.rows()) == 50
+
+
+async def test_a_row_arrives_as_it_is_where_triggers_count_its_changes(numbers: Numbers) -> None:
+    counted = [Trigger("numbers", name, (), BODIES[name]) for name in (UPDATED_AT, VERSION)]
+    columns = "ADD version int NOT NULL, ADD updated_at timestamptz NOT NULL"
+    change = "; ".join([f"ALTER TABLE numbers {columns}", *statements(counted)])
+    await expose(numbers.api, numbers.url, change, "numbers")
+    table = find(await numbers.api.catalog(), "numbers")
+    selection = Selection(table, ("id", "version", "updated_at"), ("id",), ("", "", "timestamptz"))
+    earlier, later = "2025-01-01 00:00:00+00", "2025-01-02 00:00:00+00"
+    for version, time in (("7", earlier), ("9", earlier), ("9", later), ("9", later)):
+        row = ("1", version, time)
+        assert await numbers.api.upsert(selection, [row]) == []
+        assert await numbers.api.rows(selection, [("1",)]) == {("1",): row}
 
 
 async def test_a_checkpoint_waits_for_the_chunks_before_it(numbers: Numbers) -> None:

@@ -29,7 +29,7 @@ ROUNDS = 5
 
 FROZEN_ROUNDS = 4
 """The last finds nothing to do, unless something else writes to the target: a row that refers to a
-later one takes two, and over the Data API a third, where triggers keep its `updated_at`."""
+later one takes two, and over the Data API a third, where triggers of your own count its changes."""
 
 ACCOUNT_TABLES = ("users", "identities", "mfa_factors", "sessions", "refresh_tokens")
 FILE_TABLES = ("buckets", "objects")

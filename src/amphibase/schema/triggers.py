@@ -24,17 +24,30 @@ UPDATED_AT = "amphibase_set_updated_at"
 VERSION = "amphibase_count_version"
 UNCHANGED = "amphibase_reject_changes"
 
+MOVING = "amphibase-move"
+"""The header of the requests of a move. It lets the service write a row as it is, also where one of
+`updated_at` and `version` is the same as before; from others it changes nothing."""
+
+_IS_MOVING = (
+    "coalesce(nullif(pg_catalog.current_setting('request.headers', true), '')::json "
+    f"->> '{MOVING}' = 'on', false)"
+)
+
 BODIES = {
-    UPDATED_AT: """
+    UPDATED_AT: f"""
 BEGIN
-    IF CURRENT_USER <> 'service_role' OR NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at THEN
+    IF CURRENT_USER <> 'service_role' OR NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at
+        AND NOT {_IS_MOVING}
+    THEN
         NEW.updated_at := pg_catalog.clock_timestamp();
     END IF;
     RETURN NEW;
 END """,
-    VERSION: """
+    VERSION: f"""
 BEGIN
-    IF CURRENT_USER <> 'service_role' OR NEW.version IS NOT DISTINCT FROM OLD.version THEN
+    IF CURRENT_USER <> 'service_role' OR NEW.version IS NOT DISTINCT FROM OLD.version
+        AND NOT {_IS_MOVING}
+    THEN
         NEW.version := OLD.version + 1;
     END IF;
     RETURN NEW;

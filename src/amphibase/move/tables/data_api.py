@@ -55,6 +55,7 @@ from amphibase.move.tables.base import (
 from amphibase.move.tables.chunks import key_of
 from amphibase.move.tables.rejections import Rejection, invalid_text, write_by_halves
 from amphibase.records.filters.names import format_name
+from amphibase.schema.triggers import MOVING
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
 from amphibase.supabase.records.parameters import total_of
@@ -281,7 +282,7 @@ class DataApiTables:
                 "POST",
                 selection.table.name,
                 params,
-                headers={"Prefer": prefer, "Content-Type": "application/json"},
+                headers={"Prefer": prefer, "Content-Type": "application/json", MOVING: "on"},
                 content=content,
             )
         except (*REJECTIONS, orjson.JSONEncodeError) as error:
