@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from tests.gateway.auth.api import Api
 from tests.gateway.auth.conftest import ServeAuth
@@ -34,6 +34,8 @@ class Site:
     async def respond(self, request: Request) -> Response:
         self.requests.append(request.url.path)
         await self.released.wait()
+        if request.url.path.startswith("/to/"):
+            return RedirectResponse(request.query_params["url"])
         return PlainTextResponse(self.content, self.status)
 
 
@@ -91,6 +93,30 @@ async def test_a_template_that_cannot_be_used_leaves_the_built_in_text(
     assert "The template of the email confirmation at its URL cannot be used" in caplog.text
     assert reason in caplog.text
     assert "hush" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("/confirm.html", None),
+        ("http://localhost:{port}/confirm.html", "URL must use HTTPS"),
+        ("https://localhost:{port}/confirm.html", "URL cannot point to localhost"),
+        ("https://169.254.169.254/", "URL cannot resolve to link-local addresses"),
+    ],
+)
+async def test_a_template_leads_to_no_private_address(
+    serve: ServeAuth, site: Site, caplog: pytest.LogCaptureFixture, place: str, reason: str | None
+) -> None:
+    place = place.format(port=site.url.rpartition(":")[2])
+    url = f"{site.url}/to/?url={place}"
+    api = await serve(mailer_autoconfirm=False, mailer_templates_confirmation=url)
+    shown = await html(api, "ann@example.com")
+    if reason is None:
+        assert shown.endswith(">Welcome</a>")
+    else:
+        assert shown.startswith(BUILT_IN)
+        assert f"it leads elsewhere: {reason}" in caplog.text
+        assert site.requests == ["/to/"]
 
 
 async def test_a_template_is_fetched_again_and_goes_on_where_that_fails(

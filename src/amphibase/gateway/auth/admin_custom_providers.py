@@ -20,7 +20,7 @@ from amphibase.gateway.auth.bearer import require_admin
 from amphibase.gateway.auth.bodies import Body, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
-from amphibase.gateway.auth.external.public_urls import check_public_url
+from amphibase.gateway.auth.public_urls import check_public_url
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import timestamp
 

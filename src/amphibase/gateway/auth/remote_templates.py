@@ -13,8 +13,10 @@ from time import monotonic
 
 from amphibase.background import Background
 from amphibase.certificates import https_context
+from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.go_expression import TemplateError
 from amphibase.gateway.auth.go_template import GoTemplate
+from amphibase.gateway.auth.public_urls import check_public_url
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.auth")
@@ -95,11 +97,22 @@ class _NotFetched(Exception):
 async def _content(url: str) -> str:
     import httpx  # few projects have such templates
 
+    host = httpx.URL(url).host
+
+    async def check_redirect(request: httpx.Request) -> None:
+        """Follow the site to other public sites alone: an email shows what it is led to."""
+        if request.url.host != host:
+            await check_public_url(str(request.url))
+
     content = bytearray()
     try:
         async with (
             asyncio.timeout(TIMEOUT_SECONDS),
-            httpx.AsyncClient(follow_redirects=True, verify=https_context()) as client,
+            httpx.AsyncClient(
+                follow_redirects=True,
+                verify=https_context(),
+                event_hooks={"request": [check_redirect]},
+            ) as client,
             client.stream("GET", url) as response,
         ):
             if response.status_code != 200:
@@ -109,5 +122,7 @@ async def _content(url: str) -> str:
                 if len(content) > MAX_BYTES:
                     raise _NotFetched(f"it has over {MAX_BYTES} bytes")
         return content.decode()
+    except AuthError as error:
+        raise _NotFetched(f"it leads elsewhere: {error.message}") from None
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeDecodeError) as error:
         raise _NotFetched(type(error).__name__) from None

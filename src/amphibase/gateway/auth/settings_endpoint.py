@@ -93,6 +93,7 @@ async def settings(core: Core, request: Request) -> Response:
             "phone_autoconfirm": current.sms_autoconfirm,
             "sms_provider": "",
             "saml_enabled": False,
+            "passkeys_enabled": False,
         }
     )
 
