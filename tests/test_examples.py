@@ -33,7 +33,7 @@ def test_an_example_passes_its_own_tests(
     folder = tmp_path / example
     shutil.copytree(EXAMPLES / example, folder, ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"],
+        [Path(sys.executable).with_name("pytest"), "-q", "-p", "no:cacheprovider"],
         cwd=folder,
         env=environment,
         capture_output=True,
