@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, JsonValue
 
-from amphibase.records.input import Input, PlainText
+from amphibase.records.input import PLAIN, Input
 
 MAX_EMAIL_CHARACTERS = 254
 """The longest address that mail can be sent to (RFC 5321, section 4.5.3.1.3, with erratum 1690)."""
@@ -15,12 +15,13 @@ MAX_SIGNED_SECONDS = 365 * 24 * 3600
 
 
 Email = Annotated[EmailStr, Field(max_length=MAX_EMAIL_CHARACTERS)]
-Password = Annotated[PlainText, Field(min_length=1, max_length=1024)]
-Name = Annotated[PlainText, Field(max_length=100)]
+Password = Annotated[str, Field(min_length=1, max_length=1024), PLAIN]
+Name = Annotated[str, Field(max_length=100), PLAIN]
 CodeChallenge = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
 """Of a code verifier, by S256 (RFC 7636, section 4.2)."""
 CodeVerifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]{43,128}$")]
-Token = Annotated[PlainText, Field(min_length=1, max_length=1024)]
+Token = Annotated[str, Field(min_length=1, max_length=1024), PLAIN]
+Cursor = Annotated[str, Field(max_length=4096), PLAIN]
 
 
 class SignUp(Input):
@@ -82,7 +83,7 @@ class RedeemCode(Input):
 
 
 class LinkIdentity(Input):
-    redirect_to: Annotated[PlainText, Field(max_length=2048)] | None = Field(
+    redirect_to: Annotated[str, Field(max_length=2048), PLAIN] | None = Field(
         None, description="One of OAUTH_REDIRECT_URLS; the first of them by default"
     )
     code_challenge: CodeChallenge
@@ -236,8 +237,8 @@ class FileRead(BaseModel):
     updated_at: AwareDatetime
 
 
-FilePath = Annotated[PlainText, Field(min_length=1, max_length=4096)]
-BucketName = Annotated[PlainText, Field(min_length=1, max_length=100)]
+FilePath = Annotated[str, Field(min_length=1, max_length=4096), PLAIN]
+BucketName = Annotated[str, Field(min_length=1, max_length=100), PLAIN]
 TypePattern = Annotated[str, Field(pattern=r"^[\w.+-]+/(\*|[\w.+-]+)$", max_length=100)]
 
 

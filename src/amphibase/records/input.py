@@ -14,7 +14,10 @@ def plain(value: str) -> str:
     return value
 
 
-PlainText = Annotated[str, AfterValidator(plain)]
+PLAIN = AfterValidator(plain)
+"""Stands behind the limits of a text's length, whose errors then speak of characters."""
+
+PlainText = Annotated[str, PLAIN]
 """Text that every database takes."""
 
 

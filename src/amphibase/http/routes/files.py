@@ -19,13 +19,14 @@ from amphibase.http.routes.buckets import buckets
 from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
+    Cursor,
     FileRead,
     ListOf,
     MoveFile,
     SignedUrlRead,
     SignFile,
 )
-from amphibase.records.input import PlainText
+from amphibase.records.input import PLAIN
 from amphibase.services.files import UPLOADS, FileService, default_path
 
 EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Disposition", *protocol.EXPOSED_HEADERS)
@@ -111,10 +112,10 @@ def routes() -> FastPathRouter:
     async def list_files(
         caller: CurrentCaller,
         db: Mounted,
-        bucket: Annotated[PlainText, Query(max_length=100)] = UPLOADS,
-        prefix: Annotated[PlainText, Query(max_length=1024)] = "",
+        bucket: Annotated[str, Query(max_length=100), PLAIN] = UPLOADS,
+        prefix: Annotated[str, Query(max_length=1024), PLAIN] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[PlainText | None, Query(max_length=4096)] = None,
+        cursor: Cursor | None = None,
     ) -> Any:
         service = db.state.files
         page = await service.list(caller, bucket, prefix, cursor=cursor, limit=limit)

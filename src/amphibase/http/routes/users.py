@@ -24,6 +24,7 @@ from amphibase.http.row_serializer import RowSerializer
 from amphibase.http.schemas import (
     Ban,
     CreateUser,
+    Cursor,
     Email,
     Invite,
     ListOf,
@@ -86,7 +87,7 @@ def routes(user: type[User]) -> FastPathRouter:
         name: Annotated[PlainText | None, Query(description="A part of the name")] = None,
         is_active: bool | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[PlainText | None, Query(max_length=4096)] = None,
+        cursor: Cursor | None = None,
     ) -> Any:
         where = []
         if email is not None:
