@@ -4,11 +4,13 @@ import asyncio
 import base64
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import psycopg
 import pytest
+from sqlalchemy import Engine, event
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
@@ -299,6 +301,38 @@ async def test_an_email_to_an_address_that_is_not_the_users_any_more_is_void(
         await api.put(f"/admin/users/{user['id']}", body, token=SERVICE)
     response = await api.post("/verify", {"type": "recovery", "token_hash": api.message().token})
     assert rejection(response) == (403, "otp_expired")
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    """The statements of all engines, as they are executed."""
+    executed: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *more: object) -> None:
+        executed.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    yield executed
+    event.remove(Engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("more", [{}, PKCE])
+async def test_a_recovery_executes_as_many_statements_for_an_address_without_an_account(
+    serve: ServeAuth, statements: list[str], more: dict[str, str]
+) -> None:
+    api = await serve(smtp_max_frequency="0s")
+    await api.create()
+    await api.post("/recover", {"email": "ann@example.com"})  # the first sweeps the audit log
+    counts = set()
+    for email in ("ann@example.com", "ann@example.com", "bob@example.com", "bob@example.com"):
+        statements.clear()
+        assert (await api.post("/recover", {"email": email, **more})).json() == {}
+        counts.add(len(statements))
+    assert len(counts) == 1
+    assert counts.pop() >= 7
+    for table in ("pending_sign_ups", "flow_state", "one_time_tokens"):
+        rows = api.rows(f"SELECT count(*) FROM auth.{table}")
+        assert rows == [(2 if table == "flow_state" and more else table == "one_time_tokens",)]
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,10 @@ class PkceFlows:
             )
         )
 
+    async def discard(self, connection: AsyncConnection, user_id: UUID) -> None:
+        """Delete the flows of a user."""
+        await connection.execute(delete(self._table).where(self._table.c.user_id == user_id))
+
     async def _delete_expired(self, connection: AsyncConnection, now: datetime) -> None:
         """Delete the flows that nobody can end any more: those with third parties hold tokens."""
         table = self._table

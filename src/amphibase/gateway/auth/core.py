@@ -17,8 +17,8 @@ from amphibase.accounts.email_change import EmailChanges
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.external_identities import ExternalIdentities
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.accounts.oauth.flows import PkceFlows
-from amphibase.accounts.one_time_tokens import CodeKey, OneTimeTokens
+from amphibase.accounts.oauth.flows import Challenge, PkceFlows
+from amphibase.accounts.one_time_tokens import CodeKey, EmailToken, Kind, OneTimeTokens
 from amphibase.accounts.sessions import OpenSession, ReusePolicy, Sessions
 from amphibase.accounts.sign_up import SignUps
 from amphibase.backend import Claims, Device
@@ -38,7 +38,7 @@ from amphibase.gateway.auth.remote_templates import RemoteTemplates
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.auth.users import AuthUser, AuthUsers
-from amphibase.models import utc_now
+from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import tables
 
 if TYPE_CHECKING:  # few projects have any
@@ -198,6 +198,35 @@ class Core:
             if user is not None:
                 data = email_data(emails, user.row.email, self.settings.site_url)
                 await self.hooks.send_email(connection, user_json(user), data)
+
+    async def imitate_email(
+        self,
+        connection: AsyncConnection,
+        email: str,
+        kind: Kind,
+        method: str,
+        challenge: Challenge | None,
+    ) -> EmailToken:
+        """Cost what an email to a user costs, for an address without one, and keep nothing.
+
+        The statements are as many: by their time, too, nobody learns whether there is an account.
+
+        Args:
+            method: of the flow that a challenge begins.
+
+        Returns:
+            A token that is good for nothing.
+        """
+        nobody = uuid7()
+        token = self.one_time_tokens.new(email, kind, pkce=challenge is not None)
+        await self.users.imitate(connection, nobody)
+        if challenge is not None:
+            await self.flows.begin(connection, nobody, method, challenge)
+            await self.flows.discard(connection, nobody)
+        else:
+            await self.users.change(connection, nobody, recovery_sent_at=utc_now())
+        await self.sign_ups.write_and_discard(connection, email, token)
+        return token
 
     def sanitized_id(self, *parts: str) -> UUID:
         """Return the id that a sign-up shows instead of one that its sender may not know.

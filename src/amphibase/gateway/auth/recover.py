@@ -25,19 +25,19 @@ async def recover(core: Core, request: Request) -> Response:
         raise invalid("Password recovery requires an email")
     email = email_of(body.email)
     challenge = body.check_challenge()
-    has_challenge = challenge is not None
     await core.email_limiter.check("recovery", email)
     async with core.database.write() as connection:
         user = await core.users.find_by_email(connection, email, lock=True)
         if user is None:
-            token = core.one_time_tokens.new(email, "recovery_token", pkce=has_challenge)
-            await core.sign_ups.write_and_discard(connection, email, token)
+            token = await core.imitate_email(
+                connection, email, "recovery_token", "recovery", challenge
+            )
         else:
             await core.audit.record(connection, user.row, AuditAction.RECOVERY_REQUESTED)
             if challenge is not None:
                 await core.flows.begin(connection, user.id, "recovery", challenge)
             token = await core.one_time_tokens.issue(
-                connection, user.id, "recovery_token", email, pkce=has_challenge
+                connection, user.id, "recovery_token", email, pkce=challenge is not None
             )
             await core.users.change(connection, user.id, recovery_sent_at=utc_now())
     data = (user.row.raw_user_meta_data if user is not None else None) or {}

@@ -110,8 +110,9 @@ async def _resend_email_change(core: Core, request: Request, email: str, body: R
             or not user.row.email_change
             or core.seconds_until_next(user.row.email_change_sent_at) > 0
         ):
-            token = core.one_time_tokens.new(email, "email_change_token_new")
-            await core.sign_ups.write_and_discard(connection, email, token)
+            await core.imitate_email(
+                connection, email, "email_change_token_new", "email_change", body.check_challenge()
+            )
             return
         messages = await begin_email_change(
             core, connection, user, user.row.email_change, request, body

@@ -190,7 +190,13 @@ class AuthUsers:
         return await self.of(connection, row) if row is not None else None
 
     async def _whole(self, connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[AuthUser]:
-        ids = [row.id for row in rows]
+        identities, factors = await self._parts(connection, [row.id for row in rows])
+        return [AuthUser(row, identities[row.id], factors[row.id]) for row in rows]
+
+    async def _parts(
+        self, connection: AsyncConnection, ids: Sequence[UUID]
+    ) -> list[dict[UUID, list[Row[Any]]]]:
+        """Return the identities and the factors of users, each by their ids."""
         parts = []
         for table in (self._identities, self._factors):
             by_user: dict[UUID, list[Row[Any]]] = {id: [] for id in ids}
@@ -199,8 +205,15 @@ class AuthUsers:
             ):
                 by_user[part.user_id].append(part)
             parts.append(by_user)
-        identities, factors = parts
-        return [AuthUser(row, identities[row.id], factors[row.id]) for row in rows]
+        return parts
+
+    async def imitate(self, connection: AsyncConnection, nobody: UUID) -> None:
+        """Cost what it costs to read a user whose row has been read.
+
+        Args:
+            nobody: an id that no user has.
+        """
+        await self._parts(connection, [nobody])
 
     # Writing
 
