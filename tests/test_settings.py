@@ -170,6 +170,16 @@ def test_a_file_that_is_no_text_is_a_line() -> None:
         load_settings()
 
 
+def test_a_line_that_sets_nothing_is_named_without_what_it_holds() -> None:
+    """Its variable was ignored, and the application ran on SQLite."""
+    Path(".env").write_text(
+        '# mine\nexport RLS=true\n\nDATABASE_URL="postgres://ann:hidden@db/app\n'
+    )
+    with pytest.raises(ConfigurationError, match=r"^\.env: line 4 is not NAME=value") as caught:
+        load_settings()
+    assert "hidden" not in caught.value.detail
+
+
 def test_a_file_that_may_not_be_read_is_a_line(monkeypatch: Environment) -> None:
     """A .env of another user's is said to be so."""
     Path(".env").touch()

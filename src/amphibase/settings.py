@@ -25,7 +25,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from amphibase.oauth_settings import OAuthSettings
 from amphibase.published_secrets import has_published_password, is_published
 from amphibase.rate_limits import RateLimits
-from amphibase.settings_loading import CommaSeparated, check_networks, load, variables
+from amphibase.settings_loading import CommaSeparated, check_lines, check_networks, load, variables
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wait for this page
     from sqlalchemy.engine import URL
@@ -402,6 +402,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         ConfigurationError: one line for each wrong value: the variable, the fault, an example.
     """
+    check_lines(Path(".env"))
     return load(Settings, **overrides)
 
 

@@ -2,7 +2,9 @@
 
 import ipaddress
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, ValidationError
@@ -79,6 +81,24 @@ def check_networks(value: tuple[str, ...]) -> None:
             ipaddress.ip_network(network, strict=False)
         except ValueError:
             raise ValueError("each entry must be an IP address or network") from None
+
+
+def check_lines(path: Path) -> None:
+    """Raise ConfigurationError for a line of a file of variables that is none, such as one without
+    its last quotation mark: the variable would be ignored."""
+    if not path.is_file():
+        return
+    from dotenv.parser import parse_stream
+
+    with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:  # see `load`
+        for line in parse_stream(file):
+            if line.error:
+                text = line.original.string  # with the empty lines before
+                number = line.original.line + text[: -len(text.lstrip())].count("\n")
+                raise ConfigurationError(
+                    f"{path}: line {number} is not NAME=value, with a quotation mark "
+                    "on both sides or none"
+                )
 
 
 def load(kind: type[Kind], **overrides: Any) -> Kind:
