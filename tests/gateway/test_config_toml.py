@@ -8,7 +8,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.gateway.auth.rate_limit_settings import MessageRate
 from amphibase.gateway.auth.settings import load_auth_settings
 from amphibase.gateway.config_toml import BucketConfig, read_config
-from amphibase.gateway.keys import ApiKeys
+from amphibase.gateway.keys import ApiKeys, api_key
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.gateway.storage.settings import StorageSettings
@@ -252,13 +252,15 @@ def test_a_service_that_cannot_be_switched_off_or_on_is_named(
 
 
 def test_keys_of_the_project_are_read(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET_OF_TOKENS", "a secret of more than thirty-two bytes")
+    secret = "a secret of more than thirty-two bytes"
+    anon, service = (api_key(secret, role) for role in ("anon", "service_role"))
+    monkeypatch.setenv("SECRET_OF_TOKENS", secret)
     config.write_text(
-        """
+        f"""
         [auth]
         jwt_secret = "env(SECRET_OF_TOKENS)"
-        anon_key = "anon"
-        service_role_key = "service"
+        anon_key = "{anon}"
+        service_role_key = "{service}"
         publishable_key = "sb_publishable_x"
         secret_key = "sb_secret_x"
         [storage.s3_protocol]
@@ -267,9 +269,9 @@ def test_keys_of_the_project_are_read(config: Path, monkeypatch: pytest.MonkeyPa
     )
     settings = load(GatewaySettings)
     assert settings.keys == ApiKeys(
-        secret="a secret of more than thirty-two bytes",
-        anon="anon",
-        service_role="service",
+        secret=secret,
+        anon=anon,
+        service_role=service,
         publishable="sb_publishable_x",
         secret_key="sb_secret_x",
     )

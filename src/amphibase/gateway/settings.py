@@ -186,8 +186,8 @@ class GatewaySettings(DataDirSettings, ProjectSettings):
     def _with_role(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and "role" not in claims_of(value.get_secret_value()):
             raise ValueError(
-                "must be a JSON Web Token with the claim role; an opaque key (sb_…) is another "
-                "setting: SUPABASE_PUBLISHABLE_KEY or SUPABASE_SECRET_KEY"
+                "must be a JSON Web Token with the claim role; an opaque key (sb_…) is the "
+                "project's publishable or secret key"
             )
         return value
 
