@@ -45,6 +45,7 @@ from amphibase.database.engine import Database
 from amphibase.postgres import Server
 from amphibase.schema.commands import ensure
 from amphibase.sql.backend import SqlBackend
+from amphibase.testing.passwords import cheap_hashes
 from amphibase.testing.supabase import LocalSupabase
 
 if TYPE_CHECKING:  # few test processes open a browser
@@ -90,8 +91,7 @@ def real_hasher() -> PasswordHasher:
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_hashes(real_hasher: PasswordHasher) -> Iterator[None]:
     """Thousands of sign-ups and sign-ins would wait for a hash each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passwords, "_HASHER", PasswordHasher(1, 8, 1))
+    with cheap_hashes():
         yield
 
 

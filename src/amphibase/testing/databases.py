@@ -15,6 +15,7 @@ from amphibase.http.app import Amphibase
 from amphibase.models import Base
 from amphibase.rate_limits import RateLimits
 from amphibase.settings import Settings
+from amphibase.testing.passwords import cheap_hashes
 
 URL_FIELDS = ("database_url", "accounts_database_url", "files_database_url")
 
@@ -53,12 +54,16 @@ class TestDatabases:
 
     @contextmanager
     def copy(self, db: Amphibase, template: dict[str, URL]) -> Iterator[None]:
-        """Let an application use copies of the template's databases until the block ends."""
+        """Let an application use copies of the template's databases until the block ends.
+
+        Meanwhile passwords are hashed at the least cost: what is hashed goes with the copies.
+        """
         settings = db.settings
         copies = {name: self._create(url, copied=True) for name, url in template.items()}
         db.use(_with_databases(settings, copies, self._folder / next(self._names)))
         try:
-            yield
+            with cheap_hashes():
+                yield
         finally:
             db.use(settings)
             for url in copies.values():

@@ -17,9 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import uvicorn
-from argon2 import PasswordHasher
 
-from amphibase.accounts import passwords
 from amphibase.gateway import project as database
 from amphibase.gateway.build import WEBSOCKET_OPTIONS, Project, build
 from amphibase.gateway.keys import ApiKeys, api_key
@@ -28,6 +26,7 @@ from amphibase.gateway.service_roles import role_urls
 from amphibase.postgres import Server as Postgres
 from amphibase.postgres import start
 from amphibase.server import KEEP_ALIVE_SECONDS, UvicornServer, loop_factory
+from amphibase.testing.passwords import cheap_hashes
 from amphibase.testing.supabase import LocalSupabase
 
 
@@ -144,9 +143,8 @@ async def _run(folder: Path, postgres: Postgres) -> None:
 def main() -> None:
     """Serve projects until the input ends."""
     logging.basicConfig(level=logging.WARNING)
-    # The passwords of tests are no secrets, and many sign-ups would wait for a hash each.
-    passwords._HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     with (
+        cheap_hashes(),
         start(
             Path.cwd() / "postgres",
             fsync=False,
