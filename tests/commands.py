@@ -14,9 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
+
 from amphibase.cli.app import main
 
 SECONDS = 120
+TESTS_SECONDS = 280
+"""Of an application: just less than pytest waits for the test that runs them."""
 FROM_THE_START = [sys.executable, "-m", "amphibase"]
 
 _forks = multiprocessing.get_context("forkserver")
@@ -27,6 +31,7 @@ _forks.set_forkserver_preload(
         *(f"amphibase.cli.{name}" for name in ("access", "server", "db", "users", "files", "move")),
         # What most commands import late, and all of the tests' would import once more.
         *("aiosqlite", "amphibase.build", "amphibase.http.limits", "rich.markdown", "uvloop"),
+        *("amphibase.testing.client", "amphibase.testing.databases"),
         *(
             f"amphibase.http.routes.{name}"
             for name in ("auth", "files", "health", "oauth", "users")
@@ -95,6 +100,22 @@ def inherited() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE")}
 
 
+def run_tests(folder: Path, environment: Mapping[str, str], *options: str) -> Completed:
+    """Run the tests of an application, which are in a folder, in a process of their own.
+
+    pytest has the plugins that they need, and none of those that are installed for other tests,
+    which take seconds to import.
+
+    Args:
+        environment: all that they find there.
+        options: of pytest, beside those that the folder has.
+    """
+    plugins = ("no:cacheprovider", "pytest_asyncio.plugin", "amphibase.testing.plugin")
+    chosen = (argument for name in plugins for argument in ("-p", name))
+    command = ["pytest", "-q", "--disable-plugin-autoload", *chosen, *options]
+    return _completed(command, folder, environment, _run_tests, seconds=TESTS_SECONDS)
+
+
 def run_script(script: Path, environment: Mapping[str, str]) -> Completed:
     """Run a Python file in its folder until it ends; a warning is an error.
 
@@ -141,12 +162,17 @@ def _completed(
     environment: Mapping[str, str],
     entry: Callable[[], None],
     input: str = "",
+    seconds: float = SECONDS,
 ) -> Completed:
     with TemporaryDirectory() as name:
         given, output, errors = streams = [Path(name) / each for each in ("in", "out", "err")]
         given.write_text(input)
-        code = Forked(arguments, folder, environment, streams, entry).wait(SECONDS)
+        code = Forked(arguments, folder, environment, streams, entry).wait(seconds)
         return Completed(arguments, code, output.read_text(), errors.read_text())
+
+
+def _run_tests() -> None:
+    sys.exit(pytest.main(sys.argv[1:]))
 
 
 def _run_script() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.commands import run_script
+from tests.commands import inherited, run_script, run_tests
 from tests.serving import serving
 
 import amphibase
@@ -24,18 +24,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
-
-
-def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
-    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(folder / "data")}
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +50,8 @@ def test_the_tests_of_a_page_pass(tmp_path: Path, page: str, passed: int) -> Non
         name = block.splitlines()[0].removeprefix("# ")
         if page == "testing.md" or name.startswith("test_"):
             (tmp_path / name).write_text(block)
-    done = run(tmp_path, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider")
+    environment = {**inherited(), "DATA_DIR": str(tmp_path / "data")}
+    done = run_tests(tmp_path, environment, "-o", "asyncio_mode=auto")
     assert f"{passed} passed" in done.stdout, done.stdout
 
 

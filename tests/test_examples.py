@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.commands import inherited, run_tests
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 APPLICATIONS = [path.parent.name for path in EXAMPLES.glob("*/main.py")]
@@ -22,7 +23,7 @@ APPLICATIONS = [path.parent.name for path in EXAMPLES.glob("*/main.py")]
 def test_an_example_passes_its_own_tests(
     example: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    environment = {"PATH": os.environ["PATH"]}
+    environment = inherited()
     if kind == "supabase":
         environment["TEST_BACKEND"] = "supabase"
     else:
@@ -32,14 +33,7 @@ def test_an_example_passes_its_own_tests(
         environment["RLS"] = "true"
     folder = tmp_path / example
     shutil.copytree(EXAMPLES / example, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    done = subprocess.run(
-        [Path(sys.executable).with_name("pytest"), "-q", "-p", "no:cacheprovider"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_tests(folder, environment)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

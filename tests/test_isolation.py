@@ -1,12 +1,13 @@
 """The tests of an application that stands in a module, as the README's does, are kept apart."""
 
-import os
-import subprocess
-import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import psycopg
 import pytest
+from tests.commands import inherited, run_tests
+
+from amphibase.testing import plugin
 
 MAIN = """
 from typing import Annotated
@@ -41,6 +42,7 @@ TESTS = """
 import pytest
 
 from amphibase import SERVICE, Caller, current_caller
+from amphibase.accounts.passwords import hash_password
 from main import Page, db
 
 
@@ -66,12 +68,25 @@ async def test_and_ends_with_its_test(client):
     assert (await client.post("/pages", json={"slug": "x"})).status_code == 401
 
 
+async def test_passwords_are_hashed_at_the_least_cost(client):
+    assert "$m=8,t=1,p=1$" in hash_password("x")
+
+
+def test_other_tests_hash_as_applications_do():
+    assert "$m=19456,t=2,p=1$" in hash_password("x")
+
+
 async def test_many_sign_in(client):
     for n in range(15):
         body = {"email": "a@b.example", "password": "x"}
         response = await client.post("/auth/sign-in", json=body)
         assert response.status_code == 401
 """
+
+
+def test_pytest_finds_the_plugin_by_itself() -> None:
+    (found,) = entry_points(group="pytest11", name="amphibase")
+    assert found.value == plugin.__name__
 
 
 @pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
@@ -81,22 +96,15 @@ def test_what_a_test_writes_through_routes_is_undone(
     for name, text in (("main", MAIN), ("conftest", CONFTEST), ("test_pages", TESTS)):
         (tmp_path / f"{name}.py").write_text(text)
     environment = {
-        "PATH": os.environ["PATH"],
+        **inherited(),
         "PYTHONPATH": str(tmp_path),
         "FILES_URL": (tmp_path / "bucket").as_uri(),
         "MAIL_URL": (tmp_path / "mail").as_uri(),
     }
     if engine == "postgres":
         environment["DATABASE_URL"] = request.getfixturevalue("postgres_url")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "5 passed" in done.stdout, done.stdout
+    done = run_tests(tmp_path, environment, "-o", "asyncio_mode=auto")
+    assert "7 passed" in done.stdout, done.stdout
     if engine == "postgres":
         with psycopg.connect(environment["DATABASE_URL"]) as connection:
             left = connection.execute(
