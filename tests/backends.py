@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+import pytest
 from fastapi import FastAPI
 from psycopg import AsyncConnection
 from sqlalchemy import Executable, Table, make_url, text
@@ -32,6 +33,23 @@ def sql_backend_of(app: FastAPI) -> SqlBackend:
 ANN = Caller("authenticated", UUID(int=0xA), claims={"email": "ann@example.com"})
 BOB = Caller("authenticated", UUID(int=0xB), claims={"email": "bob@example.com"})
 ADMIN = Caller("authenticated", UUID(int=0xC), claims={"app_metadata": {"role": "admin"}})
+POSTGRES_ONCE = pytest.mark.parametrize(
+    "shared_records",
+    [
+        "sqlite",
+        pytest.param("predicate", marks=pytest.mark.long),
+        "rls",
+        "supabase",
+        pytest.param("hybrid", marks=pytest.mark.long),
+    ],
+    indirect=True,
+)
+"""Of what a value or a filter is to a database, no matter how access is limited: SQLite does it by
+predicates, Postgres by policies; Postgres by predicates has nothing of its own."""
+
+ONE_DATABASE = ["sqlite", pytest.param("postgres", marks=pytest.mark.long)]
+"""Of what HTTP decides before a database hears of it, or what the contract tests on each."""
+
 CALLERS = {"anonymous": ANONYMOUS, "ann": ANN, "bob": BOB, "admin": ADMIN, "service": SERVICE}
 
 

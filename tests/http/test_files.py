@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from fastapi import FastAPI
+from tests.backends import ONE_DATABASE
 from tests.conftest import settings_on
 
 from amphibase import Settings
@@ -18,7 +19,7 @@ TEN = b"0123456789"
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452") + bytes(100)
 
 
-@pytest.fixture(params=["sqlite", "postgres", "supabase"])
+@pytest.fixture(params=[*ONE_DATABASE, "supabase"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     with settings_on(request.param, request, tmp_path) as opened:
         yield opened

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 import pytest
 from fastapi import FastAPI
-from tests.backends import sql_backend_of
-from tests.conftest import SECRET, MakeSettings
+from tests.backends import ONE_DATABASE, sql_backend_of
+from tests.conftest import SECRET, MakeSettings, prepared_database, settings_on
 from tests.http.test_bad_input import check
 from tests.object_store import files_url, object_store
 from tests.serving import serving
@@ -25,6 +25,20 @@ from amphibase.testing.client import Client, open_client
 
 TEN = b"0123456789"
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452") + bytes(100)
+
+
+@pytest.fixture(params=ONE_DATABASE)
+def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with prepared_database(request.param, request, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="module", params=ONE_DATABASE)
+def shared_settings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    with settings_on(request.param, request, tmp_path_factory.mktemp("shared")) as settings:
+        yield settings
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.backends import ONE_DATABASE
 from tests.conftest import settings_on
 from tests.serving import serving
 from tests.tus_client import CuttingProxy, installed, upload
@@ -28,7 +29,7 @@ VERSION = {"Tus-Resumable": "1.0.0"}
 PART = {**VERSION, "Content-Type": "application/offset+octet-stream"}
 
 
-@pytest.fixture(params=["sqlite", "postgres", "supabase"])
+@pytest.fixture(params=[*ONE_DATABASE, "supabase"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     with settings_on(request.param, request, tmp_path) as opened:
         yield opened
