@@ -206,6 +206,13 @@ def test_what_is_wrong_is_one_readable_line(
     assert len(failed.stderr.splitlines()) == 1
 
 
+def test_a_line_of_env_that_sets_nothing_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('GOTRUE_DISABLE_SIGNUP="true\n')
+    failed = Cli(tmp_path)("start", "--port", "0")
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error .env: line 1 is not NAME=value")
+
+
 def test_in_the_foreground_a_database_that_is_not_there_is_reported_without_its_password(
     tmp_path: Path,
 ) -> None:

@@ -15,7 +15,7 @@ from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import process
 from amphibase.gateway.data_dir import DataDir, RunningGateway
 from amphibase.gateway.settings import DataDirSettings, GatewaySettings
-from amphibase.settings_loading import load
+from amphibase.settings_loading import check_lines, load
 
 if TYPE_CHECKING:  # what serves in the foreground would keep it in memory
     from rich.console import Console
@@ -182,6 +182,7 @@ app.command("check")(supabase_project.check)
 
 
 def _settings(**options: Any) -> GatewaySettings:
+    check_lines(Path(".env"))
     return load(
         GatewaySettings, **{name: value for name, value in options.items() if value is not None}
     )
