@@ -4,7 +4,6 @@ they may not."""
 import asyncio
 import os
 import re
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -16,6 +15,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
+from tests.commands import SECONDS, Forked
 from tests.schema.application import application_on
 from tests.schema.callers import note_in, run
 from tests.servers import new_server
@@ -25,16 +25,34 @@ from amphibase.postgres import Server, find_binaries
 from amphibase.schema.migrations import roles
 
 
-@pytest.fixture(params=["found", "18"])
-def bare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server of the test's own, without the roles that others may have made.
+@pytest.fixture(scope="module", params=["found", "18"])
+def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server for these tests alone, which make roles; they are the same in all databases.
 
     It is the one that is found first, and one after version 16, which changed who may do what.
     """
-    if request.param != "found":
-        monkeypatch.setenv("PATH", f"{find_binaries(int(request.param))}:{os.environ['PATH']}")
-    with new_server() as server:
-        yield server
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "found":
+            patch.setenv("PATH", f"{find_binaries(int(request.param))}:{os.environ['PATH']}")
+        with new_server() as server:
+            yield server
+
+
+@pytest.fixture
+def bare(own_server: Server) -> Iterator[Server]:
+    """The same without any roles and databases of a test."""
+    yield own_server
+    with psycopg.connect(own_server.url, autocommit=True) as connection:
+        databases = connection.execute(
+            "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname != 'postgres'"
+        )
+        for (name,) in databases.fetchall():
+            own_server.drop_database(name)
+        made = connection.execute(
+            "SELECT rolname FROM pg_roles WHERE rolname NOT LIKE 'pg\\_%' AND rolname != 'postgres'"
+        )
+        if names := [Identifier(name) for (name,) in made]:
+            connection.execute(SQL("DROP ROLE {}").format(SQL(", ").join(names)))
 
 
 def has_16(server: Server) -> bool:
@@ -189,18 +207,17 @@ async def test_roles_created_in_two_databases_at_the_same_moment(
     second.dispose()
 
 
-async def test_upgrades_of_many_new_databases_at_once_succeed(bare: Server, tmp_path: Path) -> None:
+def test_upgrades_of_many_new_databases_at_once_succeed(bare: Server, tmp_path: Path) -> None:
     """As when the processes of a test suite start."""
-
-    async def upgrade(number: int) -> tuple[int | None, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "amphibase", "db", "upgrade"),
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "DATABASE_URL": bare.create_database(f"app{number}")},
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+    errors = tmp_path / "errors"
+    processes = [
+        Forked(
+            ["amphibase", "db", "upgrade"],
+            tmp_path,
+            {"DATABASE_URL": bare.create_database(f"app{number}")},
+            [Path(os.devnull), Path(os.devnull), errors],
         )
-        _, errors = await process.communicate()
-        return process.returncode, errors.decode()
-
-    assert await asyncio.gather(*map(upgrade, range(4))) == [(0, "")] * 4
+        for number in range(4)
+    ]
+    assert [process.wait(SECONDS) for process in processes] == [0] * 4
+    assert errors.read_text() == ""
