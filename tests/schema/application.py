@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import (
     Boolean,
     CheckConstraint,
@@ -31,6 +32,8 @@ from amphibase.schema import commands as schema
 from amphibase.settings import Settings, load_settings
 
 CHAINS = ["auth", "storage", "application"]
+on_all_chains = pytest.mark.parametrize("overrides", [{}], ids=["all chains"])
+"""Keeps accounts and files in the database too, as most applications do."""
 
 
 class Shout(TypeDecorator[str]):
@@ -123,11 +126,3 @@ async def application_on(url: str, **overrides: Any) -> AsyncIterator[Applicatio
         yield Application(database, settings, models)
     finally:
         await database.close()
-
-
-def records_alone(folder: Path) -> dict[str, Any]:
-    """Return settings that keep accounts and files elsewhere, so that one chain runs."""
-    return {
-        "accounts_database_url": f"sqlite:///{folder}/accounts.db",
-        "files_database_url": f"sqlite:///{folder}/files.db",
-    }

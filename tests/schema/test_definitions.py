@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,19 +18,13 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from tests.schema.application import Application, records_alone
+from tests.schema.application import Application
 from tests.schema.callers import fetch, run
 
 from amphibase.errors import ConfigurationError, InvalidValue
 from amphibase.schema.migrations.enums import EnumChange
 
 LATIN = String(20, collation="C").with_variant(String(20, collation="NOCASE"), "sqlite")
-
-
-@pytest.fixture
-def overrides(tmp_path: Path) -> dict[str, Any]:
-    """The tables of accounts and files add nothing here but time."""
-    return records_alone(tmp_path)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import (
@@ -24,6 +25,12 @@ from amphibase.errors import (
 from amphibase.schema.migrations.chains import packaged_chain
 from amphibase.schema.migrations.transaction import schema_transaction
 from amphibase.schema.tables import tables
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    """Accounts and files are in the same database: all chains of revisions run."""
+    return {}
 
 
 async def test_an_empty_database_goes_to_head_to_base_and_to_head_again(

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Mapped, mapped_column
-from tests.schema.application import Application, application_on
+from tests.schema.application import Application, application_on, on_all_chains
 from tests.schema.callers import (
     ANN,
     CALLERS,
@@ -29,6 +29,7 @@ from amphibase.schema import commands as schema
 from amphibase.schema.migrations.security_of_database import read_security
 
 
+@on_all_chains
 async def test_a_declaration_goes_its_way_into_the_database_and_back(
     guarded: Application, sqlite_application: Application
 ) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from tests.schema.application import Application, application_on
+from tests.schema.application import Application, application_on, on_all_chains
 
 from amphibase.errors import (
     ConfigurationError,
@@ -140,6 +140,7 @@ async def test_downgrade_and_upgrade_again_with_an_enum(application: Application
     assert await application.differences() == []
 
 
+@on_all_chains
 async def test_a_model_may_refer_to_accounts(application: Application) -> None:
     """A stand-in for the accounts in the models is for foreign keys, and nobody else's business."""
     postgres = application.database.dialect == "postgresql"

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from tests import commands
 from tests.conftest import SECRET
-from tests.schema.application import Application
+from tests.schema.application import Application, on_all_chains
 from tests.schema.callers import run
 from tests.servers import Databases
 
@@ -17,6 +17,7 @@ from amphibase.database.engine import Database
 from amphibase.schema.row_level_security import guarded_tables
 
 
+@on_all_chains
 async def test_tables_with_a_policy_or_with_row_level_security_on_are_listed(
     postgres_application: Application,
 ) -> None:

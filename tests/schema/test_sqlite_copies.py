@@ -1,12 +1,9 @@
 """Changes of tables on SQLite, which copies them: what a table has survives."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from tests.schema.application import Application, records_alone
+from tests.schema.application import Application
 from tests.schema.callers import fetch, run
 
 from amphibase.errors import AmphibaseError, ConfigurationError
@@ -44,12 +41,6 @@ PREPARATION = (
     "DELETE FROM items WHERE id = 99",
     "DELETE FROM log",
 )
-
-
-@pytest.fixture
-def overrides(tmp_path: Path) -> dict[str, Any]:
-    """The tables of accounts and files add nothing here but time."""
-    return records_alone(tmp_path)
 
 
 @pytest.fixture

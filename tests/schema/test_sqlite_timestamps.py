@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
@@ -13,6 +14,12 @@ TRIGGER = (
     "CREATE TRIGGER count_updates AFTER UPDATE ON notes "
     "BEGIN UPDATE notes SET title = title || '!' WHERE id = new.id; END"
 )
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    """Accounts and files are in the same database: all chains of revisions run."""
+    return {}
 
 
 async def test_an_upgrade_rewrites_times_and_defaults_of_tables_that_exist(

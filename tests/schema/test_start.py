@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -26,6 +27,12 @@ async def start(**settings):
 asyncio.run(start())
 asyncio.run(start(database_url="sqlite:///empty.db"))
 """
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    """Accounts and files are in the same database: all chains of revisions run."""
+    return {}
 
 
 def starts_with_alembic(url: str) -> list[str]:

@@ -22,6 +22,12 @@ from amphibase.models import utc_now
 from amphibase.schema.tables import Tables, tables
 
 
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    """Accounts and files are in the same database: all chains of revisions run."""
+    return {}
+
+
 async def test_migrations_make_exactly_what_the_tables_say(application: Application) -> None:
     """Columns, types, defaults, constraints and indexes are the same as those of `tables()`."""
     await application.upgrade()
