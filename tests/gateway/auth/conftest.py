@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.gateway.auth.api import SECRET, Api
 from tests.gateway.auth.hooks import Receiver
 from tests.gateway.conftest import PASSWORD
+from tests.gateway.shared_database import shared_database
 from tests.third_parties import serving
 
 from amphibase.accounts.jwt.key import Key
@@ -49,18 +50,26 @@ def _clean_auth_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 async def auth_database(postgres: Server, project_template: str) -> AsyncIterator[str]:
     """A project's database that all tests of Auth share."""
     name = f"auth_{os.getpid()}"
-    yield await copy(project_template, name)
+    url = await copy(project_template, name)
+    async with shared_database(role_urls(url, PASSWORD).auth_admin, "amphibase.gateway.auth.core"):
+        yield url
     postgres.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def owner(auth_database: str) -> Iterator[psycopg.Connection]:
+    """A connection to it as the superuser."""
+    with psycopg.connect(auth_database, autocommit=True) as connection:
+        yield connection
+
+
 @pytest.fixture
-def database(auth_database: str) -> str:
+def database(auth_database: str, owner: psycopg.Connection) -> str:
     """The same without any users."""
-    with psycopg.connect(auth_database) as connection:
-        connection.execute("DELETE FROM auth.users")
-        connection.execute("DELETE FROM auth.flow_state")
-        connection.execute("DELETE FROM auth.audit_log_entries")
-        connection.execute("DELETE FROM auth.pending_sign_ups")
+    owner.execute(
+        "DELETE FROM auth.users; DELETE FROM auth.flow_state; DELETE FROM auth.audit_log_entries;"
+        "DELETE FROM auth.pending_sign_ups"
+    )
     return auth_database
 
 
