@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,22 @@ async def storage_database(postgres: Server, project_template: str) -> AsyncIter
     postgres.drop_database(name)
 
 
-@pytest.fixture
-def database(storage_database: str) -> str:
-    """The same without any buckets, files and policies."""
-    with psycopg.connect(storage_database) as connection:
+@pytest.fixture(scope="session")
+def owner(storage_database: str) -> Iterator[psycopg.Connection]:
+    """A connection to it as the superuser."""
+    with psycopg.connect(storage_database, autocommit=True) as connection:
         connection.execute("SET storage.allow_delete_query = 'true'")
-        connection.execute("DELETE FROM storage.objects")
-        connection.execute("DELETE FROM storage.s3_multipart_uploads")
-        connection.execute("DELETE FROM storage.buckets")
-        connection.execute(NO_POLICIES)
+        yield connection
+
+
+@pytest.fixture
+def database(storage_database: str, owner: psycopg.Connection) -> str:
+    """The same without any buckets, files and policies."""
+    owner.execute(
+        "DELETE FROM storage.objects; DELETE FROM storage.s3_multipart_uploads;"
+        "DELETE FROM storage.buckets"
+    )
+    owner.execute(NO_POLICIES)
     return storage_database
 
 
