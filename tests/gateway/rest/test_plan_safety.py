@@ -168,7 +168,7 @@ SYNTAX = {"42601", "42602", "42622", "42P01", "42P10", "42702", "42703", "42712"
 
 
 @settings(
-    max_examples=150,
+    max_examples=75,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -81,13 +81,14 @@ headers = st.dictionaries(st.sampled_from(HEADERS), visible, max_size=4)
 queries = st.dictionaries(st.sampled_from(NAMES), texts, max_size=3)
 
 
-@settings(max_examples=150, deadline=None, database=None, suppress_health_check=[*HealthCheck])
+@settings(max_examples=75, deadline=None, database=None, suppress_health_check=[*HealthCheck])
 @given(st.sampled_from(CALLS), bodies, headers, queries)
 async def test_it_is_taken_or_rejected(
     api: Api, call: str, body: Any, headers: dict[str, str], query: dict[str, str]
 ) -> None:
-    await api.post("/bucket", {"name": "b"})  # where the one before has not left it
-    await api.upload("b/a.txt", TEN, x_upsert="true")
+    if (await api.upload("b/a.txt", TEN, x_upsert="true")).status_code != 200:
+        await api.post("/bucket", {"name": "b"})  # at first
+        await api.upload("b/a.txt", TEN)
     method, _, path = call.partition(" ")
     response = await api.call(method, path, body, headers=headers, params=query)
     assert response.status_code < 500
