@@ -1,5 +1,6 @@
 """The command line, as a user runs it."""
 
+import importlib
 import json
 import socket
 import stat
@@ -18,6 +19,7 @@ from tests.serving import serving
 from typer.testing import CliRunner
 
 from amphibase.cli.app import app
+from amphibase.cli.loading import load_app
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.listeners import API, listen
 from amphibase.server import local_url
@@ -267,14 +269,18 @@ def test_an_application_that_is_not_there_is_a_line(run: Run, tmp_path: Path, na
 
 
 def test_an_application_that_imports_what_is_beside_it_says_where_to_run(
-    run: Run, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "main.py").write_text("import goods\n")
-    (tmp_path / "shop" / "goods.py").write_text("import nothing\n")
-    done = run("serve", "shop.main:app")
+    (tmp_path / "shop" / "main.py").write_text("import goods_of_shop\n")
+    (tmp_path / "shop" / "goods_of_shop.py").write_text("import nothing\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_app("shop.main:app")
     advice = f"name it main:app, and run the command in {tmp_path / 'shop'}"
-    assert done.stderr == f"error shop.main imports goods, which is beside it: {advice}\n"
-    assert done.returncode == 2
-    (tmp_path / "goods.py").write_text("import nothing\n")
-    assert "No module named 'nothing'" in run("serve", "shop.main:app").stderr.splitlines()[-1]
+    assert caught.value.detail == f"shop.main imports goods_of_shop, which is beside it: {advice}"
+    (tmp_path / "goods_of_shop.py").write_text("import nothing\n")
+    importlib.invalidate_caches()
+    with pytest.raises(ModuleNotFoundError, match="No module named 'nothing'"):
+        load_app("shop.main:app")

@@ -22,6 +22,8 @@ from tests.servers import new_server
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from amphibase.cli import supabase
+from amphibase.errors import ConfigurationError
 from amphibase.gateway.data_dir import DataDir, RunningGateway
 from amphibase.gateway.service_roles import url_of
 from amphibase.postgres import Server
@@ -206,11 +208,13 @@ def test_what_is_wrong_is_one_readable_line(
     assert len(failed.stderr.splitlines()) == 1
 
 
-def test_a_line_of_env_that_sets_nothing_stops_the_start(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text('GOTRUE_DISABLE_SIGNUP="true\n')
-    failed = Cli(tmp_path)("start", "--port", "0")
-    assert failed.returncode == 2
-    assert failed.stderr.startswith("error .env: line 1 is not NAME=value")
+def test_a_line_of_env_that_sets_nothing_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text('GOTRUE_DISABLE_SIGNUP="true\n')
+    with pytest.raises(ConfigurationError, match=r"^\.env: line 1 is not NAME=value"):
+        supabase.start(data_dir=tmp_path / "data", database_url="postgresql://a:b@127.0.0.1:1/x")
 
 
 def test_in_the_foreground_a_database_that_is_not_there_is_reported_without_its_password(
