@@ -33,19 +33,23 @@ def sql_backend_of(app: FastAPI) -> SqlBackend:
 ANN = Caller("authenticated", UUID(int=0xA), claims={"email": "ann@example.com"})
 BOB = Caller("authenticated", UUID(int=0xB), claims={"email": "bob@example.com"})
 ADMIN = Caller("authenticated", UUID(int=0xC), claims={"app_metadata": {"role": "admin"}})
-POSTGRES_ONCE = pytest.mark.parametrize(
-    "shared_records",
-    [
-        "sqlite",
-        pytest.param("predicate", marks=pytest.mark.long),
-        "rls",
-        "supabase",
-        pytest.param("hybrid", marks=pytest.mark.long),
-    ],
-    indirect=True,
-)
-"""Of what a value or a filter is to a database, no matter how access is limited: SQLite does it by
-predicates, Postgres by policies; Postgres by predicates has nothing of its own."""
+
+
+def _of_postgres(kind: str) -> pytest.MarkDecorator:
+    """Try one of the two ways to limit access on Postgres; the other where there is time."""
+    long = {"predicate", "rls", "hybrid"} - {kind}
+    kinds = ("sqlite", "predicate", "rls", "supabase", "hybrid")
+    params = [
+        pytest.param(each, marks=pytest.mark.long) if each in long else each for each in kinds
+    ]
+    return pytest.mark.parametrize("shared_records", params, indirect=True)
+
+
+POLICIES_ON_POSTGRES = _of_postgres("rls")
+"""Of filters and orders, which predicates on SQLite limit as those on Postgres do."""
+
+PREDICATES_ON_POSTGRES = _of_postgres("predicate")
+"""Of values, which Postgres takes by COPY from all callers where no policy decides."""
 
 ONE_DATABASE = ["sqlite", pytest.param("postgres", marks=pytest.mark.long)]
 """Of what HTTP decides before a database hears of it, or what the contract tests on each."""

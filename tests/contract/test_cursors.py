@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.backends import ANN, BOB, POSTGRES_ONCE, Records
+from tests.backends import ANN, BOB, POLICIES_ON_POSTGRES, Records
 from tests.models import Category, Kinds, Note, Post, Seat
 
 from amphibase import InvalidCursor, InvalidRequest
 
-pytestmark = POSTGRES_ONCE
+pytestmark = POLICIES_ON_POSTGRES
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 VALUES: dict[str, st.SearchStrategy[Any]] = {

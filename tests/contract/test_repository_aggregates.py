@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
-from tests.backends import ANN, BOB, POSTGRES_ONCE, Records
+from tests.backends import ANN, BOB, POLICIES_ON_POSTGRES, Records
 from tests.models import Category, Comment, Kinds, Licence, Note, Post, Secret
 
 from amphibase import ANONYMOUS, InvalidRequest, NotSupported
 
-pytestmark = POSTGRES_ONCE
+pytestmark = POLICIES_ON_POSTGRES
 
 MORNING, NOON = (datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (8, 12))
 

@@ -7,14 +7,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Select, exists, func, insert, literal_column, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
-from tests.backends import ANN, BOB, POSTGRES_ONCE, Records
+from tests.backends import ANN, BOB, POLICIES_ON_POSTGRES, Records
 from tests.models import Author, Book, Clip, Comment, Note, Post, Tag, book_tags
 
 from amphibase import ANONYMOUS, SERVICE, Caller, NotSupported, User
 from amphibase.access import Access, owner
 from amphibase.errors import InvalidValue
 
-pytestmark = POSTGRES_ONCE
+pytestmark = POLICIES_ON_POSTGRES
 
 OTHER = aliased(Note)
 IN_FRONT = select(Note.id).where(Note.title == "secret").cte("in_front")

@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import bindparam, text
-from tests.backends import ANN, POSTGRES_ONCE, Records
+from tests.backends import ANN, PREDICATES_ON_POSTGRES, Records
 from tests.models import Category, KeyedKinds, Kinds, Level, Note, Post, Seat, Wide
 
 from amphibase import InvalidRequest, InvalidValue
 
-pytestmark = POSTGRES_ONCE
+pytestmark = PREDICATES_ON_POSTGRES
 
 REFUSED = (InvalidValue, InvalidRequest)
 

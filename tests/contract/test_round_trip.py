@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.dialects import postgresql
-from tests.backends import ANN, POSTGRES_ONCE, Records
+from tests.backends import ANN, PREDICATES_ON_POSTGRES, Records
 from tests.models import Category, EveryKind, KeyedKinds, Kinds, Level, Sample
 
 from amphibase import SERVICE, Caller
@@ -93,7 +93,7 @@ async def read_all(records: Records, key: int) -> list[Kinds | None]:
     ]
 
 
-@POSTGRES_ONCE
+@PREDICATES_ON_POSTGRES
 @given(first=rows, second=rows)
 @examples
 async def test_what_add_and_update_wrote_is_read_as_it_was(
@@ -110,7 +110,7 @@ async def test_what_add_and_update_wrote_is_read_as_it_was(
     check(second, replaced, await kinds.get(stored.id))
 
 
-@POSTGRES_ONCE
+@PREDICATES_ON_POSTGRES
 @given(given=st.lists(rows, min_size=1, max_size=4), keyed=st.booleans())
 @examples
 async def test_what_add_many_wrote_is_read_as_it_was(
@@ -126,7 +126,7 @@ async def test_what_add_many_wrote_is_read_as_it_was(
         check(values, row, *await read_all(records, row.id))
 
 
-@POSTGRES_ONCE
+@PREDICATES_ON_POSTGRES
 @given(given=st.lists(rows, min_size=1, max_size=4))
 @pytest.mark.parametrize("caller", [ANN, SERVICE], ids=["ann", "service"])
 @examples
@@ -169,7 +169,7 @@ MANY_TYPES: dict[str, dict[str, str]] = {
 }
 
 
-@POSTGRES_ONCE
+@PREDICATES_ON_POSTGRES
 @pytest.mark.parametrize("types", MANY_TYPES.values(), ids=MANY_TYPES)
 async def test_a_thousand_rows_are_read_as_they_were(
     records: Records, types: dict[str, str]
@@ -218,7 +218,7 @@ async def other_types(records: Records, types: dict[str, str]) -> AsyncIterator[
 UNORDERED = ("yes", "category", "level")
 
 
-@POSTGRES_ONCE
+@PREDICATES_ON_POSTGRES
 @pytest.mark.parametrize("name", THREE)
 async def test_filters_find_what_they_should(records: Records, name: str) -> None:
     kinds, values = records.of(Kinds, ANN), THREE[name]
@@ -253,7 +253,7 @@ async def test_filters_find_what_they_should(records: Records, name: str) -> Non
     assert await kinds.count() == len(stored) - 1
 
 
-@POSTGRES_ONCE
+@PREDICATES_ON_POSTGRES
 @pytest.mark.parametrize(
     ("name", "values"),
     [
@@ -277,7 +277,7 @@ async def test_filters_find_lists_and_json(records: Records, name: str, values: 
     assert await kinds.count(column.is_not(None)) == 3
 
 
-@POSTGRES_ONCE
+@PREDICATES_ON_POSTGRES
 async def test_none_is_null(records: Records) -> None:
     kinds = records.of(Kinds, ANN)
     empty: dict[str, Any] = dict.fromkeys(COLUMNS)
