@@ -384,5 +384,5 @@ async def browser() -> "AsyncIterator[Browser]":
 async def page(browser: "Browser") -> "AsyncIterator[Page]":
     """A page of a browser that nobody has used: no cookies, nothing stored."""
     async with await browser.new_context() as context:
-        context.set_default_timeout(20_000)  # milliseconds
+        context.set_default_timeout(60_000)  # milliseconds
         yield await context.new_page()

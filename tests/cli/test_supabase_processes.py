@@ -68,6 +68,7 @@ def test_who_looks_whether_it_runs_is_not_taken_for_one_that_does(tmp_path: Path
         assert folder.running() is None
         with ThreadPoolExecutor(1) as pool:
             starting = pool.submit(folder.lock)
+            time.sleep(0.3)  # as where it has to wait for a core
             os.close(looking)
             lock = starting.result()
         assert lock is not None

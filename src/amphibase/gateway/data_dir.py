@@ -16,8 +16,8 @@ STATE_FILE = "state.json"
 LOCK_FILE = "gateway.lock"
 LOG_FILE = "gateway.log"
 PASSWORD_FILE = "authenticator.password"
-PROBE_SECONDS = 0.1
-NAME_SECONDS = 2
+PROBE_SECONDS = 10
+NAME_SECONDS = 20
 POSTGRES = "postgres"
 STORAGE = "storage"
 
@@ -70,10 +70,12 @@ class DataDir:
             A descriptor: the folder is locked until it, and its copies in forks, are closed.
         """
         deadline = time.monotonic() + PROBE_SECONDS
-        while (descriptor := self._lock(fcntl.LOCK_EX)) is None and time.monotonic() < deadline:
-            time.sleep(0.01)  # another process may be checking whether a gateway runs
-        if descriptor is not None:
-            os.ftruncate(descriptor, 0)  # whom it named has ended
+        while (descriptor := self._lock(fcntl.LOCK_EX)) is None:
+            # A gateway has it for itself; whoever checks whether one runs shares it, and goes.
+            if self._is_locked() or time.monotonic() > deadline:
+                return None
+            time.sleep(0.01)
+        os.ftruncate(descriptor, 0)  # whom it named has ended
         return descriptor
 
     def _lock(self, kind: int) -> int | None:
