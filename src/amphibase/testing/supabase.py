@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-END_SECONDS = 30
+END_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -87,5 +87,8 @@ def serve_projects() -> Iterator[Projects]:
         finally:
             with suppress(BrokenPipeError):
                 process.stdin.close()
-            process.wait(END_SECONDS)
-            process.stdout.close()
+            try:
+                process.wait(END_SECONDS)
+            finally:
+                process.kill()  # where it has not ended; its Postgres ends with it
+                process.stdout.close()

@@ -29,6 +29,9 @@ from amphibase.server import KEEP_ALIVE_SECONDS, UvicornServer, loop_factory
 from amphibase.testing.passwords import cheap_hashes
 from amphibase.testing.supabase import LocalSupabase
 
+GRACEFUL_SECONDS = 5
+"""How long requests under way may take once a project is closed."""
+
 
 @dataclass
 class _Open:
@@ -39,9 +42,12 @@ class _Open:
     server: UvicornServer
     serving: "asyncio.Task[None]"
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         self.server.should_exit = True
         await self.serving
+
+    async def close(self) -> None:
+        await self.stop()
         await database.drop(self.owner_url)
         await asyncio.to_thread(shutil.rmtree, self.project.folder)
 
@@ -76,8 +82,9 @@ class _Projects:
         await self._open.pop(url).close()
 
     async def close_all(self) -> None:
+        """Stop all; their data goes with that of the server."""
         waiting = await self._next
-        await asyncio.gather(waiting.close(), *(each.close() for each in self._open.values()))
+        await asyncio.gather(waiting.stop(), *(each.stop() for each in self._open.values()))
 
     async def _make(self) -> _Open:
         number = next(self._numbers)
@@ -98,6 +105,7 @@ class _Projects:
             access_log=False,
             lifespan="on",
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
             **WEBSOCKET_OPTIONS,
         )
         server = UvicornServer(config, ready.set, handles_signals=False)
