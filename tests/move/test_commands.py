@@ -109,8 +109,9 @@ def test_a_row_that_differs_is_named_with_exit_code_1(seats: MoveFolder) -> None
     execute(seats, "UPDATE t_seats SET label = 'changed' WHERE row = 3 AND number = 2")
     verified = seats.command("verify")
     assert verified.returncode == 1
-    assert "t_seats" in verified.stderr
-    assert "3" in verified.stderr
+    assert "t_seats 3, 2: differs: label" in verified.stderr
+    assert "amphibase move run plan.toml --overwrite" in verified.stderr
+    assert seats.run("--overwrite").returncode == 0
 
 
 def test_a_side_that_cannot_be_reached_is_not_verified_with_exit_code_3(

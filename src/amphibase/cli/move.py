@@ -291,6 +291,13 @@ def _print_report(report: RunReport, plan: Path) -> None:
     console.print(
         f"{report.outcome}; the report is {escape(str(plan.with_suffix('.report.html')))}"
     )
+    if report.differences:
+        command = f"amphibase move run {escape(str(plan))}"
+        console.print(
+            f"Copy what has changed on the source: {command}\n"
+            f"Undo what has changed on the target, too: {command} --overwrite",
+            soft_wrap=True,
+        )
 
 
 def _print_listed(console: Console, lines: Sequence[str]) -> None:
