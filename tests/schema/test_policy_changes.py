@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
@@ -251,10 +252,10 @@ async def test_what_serve_guarded_is_adopted(guarded: Application) -> None:
 
 
 async def test_a_revision_whose_policy_exists_already_is_adopted(
-    guarded: Application, postgres_url: str
+    guarded: Application, postgres_url: str, overrides: dict[str, Any]
 ) -> None:
     """And what else it makes is made, though it did not run."""
-    async with application_on(postgres_url) as unguarded:
+    async with application_on(postgres_url, **overrides) as unguarded:
         note_in(unguarded)
         await unguarded.revision("notes")
         await unguarded.upgrade()
@@ -267,7 +268,9 @@ async def test_a_revision_whose_policy_exists_already_is_adopted(
     assert await guarded.differences() == []
 
 
-async def test_the_script_brings_a_database_in_line(postgres_application: Application) -> None:
+async def test_the_script_brings_a_database_in_line(
+    postgres_application: Application, overrides: dict[str, Any]
+) -> None:
     """What `db policies` prints can be run by itself, and again."""
     note_in(postgres_application, Access(read=owner | admin, write=owner))
     await postgres_application.ensure()
@@ -283,7 +286,7 @@ async def test_the_script_brings_a_database_in_line(postgres_application: Applic
     for _ in range(2):
         with psycopg.connect(url_of(postgres_application), autocommit=True) as connection:
             connection.execute(schema.policies(postgres_application.models).encode())
-    async with application_on(url_of(postgres_application), rls=True) as guarded:
+    async with application_on(url_of(postgres_application), rls=True, **overrides) as guarded:
         guarded = replace(guarded, models=postgres_application.models)
         assert await guarded.differences() == []
     names = await fetch(postgres_application, "SELECT policyname::text FROM pg_policies")

@@ -84,6 +84,7 @@ async def test_a_revision_is_written_as_people_would_write_it(application: Appli
     assert found.returncode == 0, found.stdout
 
 
+@on_all_chains
 async def test_the_same_revision_runs_on_both_engines(
     application: Application, sqlite_application: Application, postgres_application: Application
 ) -> None:
