@@ -14,8 +14,8 @@ from tests.servers import new_server
 
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import project as project_module
+from amphibase.gateway.migration_roles import PROJECT_ROLES
 from amphibase.gateway.project import ROLES, prepare
-from amphibase.gateway.server_roles import PROJECT_ROLES
 from amphibase.gateway.service_roles import SERVICE_ROLES, derive_password, url_of
 from amphibase.postgres import Server
 

@@ -345,13 +345,13 @@ async def reset(
     """
     import shutil
 
-    from amphibase.gateway import buckets, migrations, project, server_roles
+    from amphibase.gateway import buckets, migration_roles, migrations, project
 
     config, values = read_config(), state.values
     url = values["DB_URL"]
     await project.recreate(url)
     if state.embedded:
-        await server_roles.forget(url)
+        await migration_roles.remove(url)
     try:
         await project.prepare(url, folder.password(), exposes_new_tables=exposes_new_tables)
         done = await migrations.apply(url, SUPABASE, config)

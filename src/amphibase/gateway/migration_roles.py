@@ -51,7 +51,7 @@ WHERE rolname = ANY (%s)
 """
 
 
-async def forget(url: str) -> None:
+async def remove(url: str) -> None:
     """Drop the roles of a server that migrations created, and take back what they set for others.
 
     A role that owns or may use something of another database stays. On a server that has another
