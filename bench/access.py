@@ -11,6 +11,10 @@ times in one pipeline; what counts is the median of the turns, and then of the c
 take less than `SHORT_MS` are compared by the time that the processor works in the server process of
 their connection: what a client waits for is mostly that the two processes are woken.
 
+The measurements share `--seconds`: a case that has spent its part runs for no further callers.
+Where the output is no terminal, a line for each case says how far they are, and an interrupted run
+ends with the table of what it has measured.
+
 Two cases are near their bar or below it:
 
 - A list of a caller in no organisation takes the server 0.03 ms beside 0.013 ms. One statement is
@@ -27,6 +31,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +41,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from rich import box
 from rich.console import Console
 from rich.progress import Progress
@@ -68,6 +74,10 @@ from bench.access_forms import (
 from bench.access_timing import Duration, Form, Turns
 
 MODES = ("predicate", "policies")
+INDEXES = """
+SELECT indexname::text, indexdef FROM pg_indexes
+WHERE tablename = 'bench_tickets' AND indexdef NOT LIKE 'CREATE UNIQUE%'
+"""
 ROUNDS = 6
 """How often each form has its turn with a caller."""
 SHORT_MS = 1.0
@@ -91,12 +101,16 @@ class Case:
     durations: dict[str, list[Duration]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
 
-    def measure(self, forms: dict[str, Form], callers: Sequence[tuple[UUID, UUID]]) -> None:
+    def measure(
+        self, forms: dict[str, Form], callers: Sequence[tuple[UUID, UUID]], seconds: float
+    ) -> None:
         """Run the forms for the callers, by turns.
 
         Args:
             callers: the id of each, and of a row to read.
+            seconds: after which no other caller follows.
         """
+        end = time.monotonic() + seconds
         forms = {name: form for name, form in forms.items() if self.query in form.queries}
         spent = dict.fromkeys(forms, 0.0)
         for number, (caller, id) in enumerate(callers):
@@ -116,7 +130,8 @@ class Case:
             self._add(taking)
             for name, turns in taking.items():
                 spent[name] += turns.spent
-            if min(spent.values()) > ENOUGH_SECONDS and number + 1 >= LEAST_CALLERS:
+            is_enough = min(spent.values()) > ENOUGH_SECONDS and number + 1 >= LEAST_CALLERS
+            if is_enough or time.monotonic() > end:
                 break
 
     def _add(self, taken: dict[str, Turns]) -> None:
@@ -147,6 +162,11 @@ class Case:
     def title(self) -> str:
         """What the cases of a section of the table have in common."""
         return f"{self.mode}, index" if self.has_index else self.mode
+
+    @property
+    def name(self) -> str:
+        """What it measures, in words."""
+        return f"{self.title}: {self.query}, {self.kind}"
 
     @property
     def by_hand(self) -> str:
@@ -242,8 +262,13 @@ def table(cases: Sequence[Case]) -> Table:
     return shown
 
 
-def measure(url: str, callers: int, console: Console) -> list[Case]:
-    """Measure each query of each kind of caller, without and with an index by time alone."""
+def measure(url: str, callers: int, seconds: float, console: Console) -> Iterator[Case]:
+    """Measure each query of each kind of caller, without and with an index by time alone.
+
+    Yields:
+        Each case when it is measured.
+    """
+    end = time.monotonic() + seconds
     cases = [
         Case(mode, query, kind, has_index)
         for has_index in (False, True)
@@ -260,11 +285,16 @@ def measure(url: str, callers: int, console: Console) -> list[Case]:
                 admin = stack.enter_context(psycopg.connect(url, autocommit=True))
                 ids = {kind: _ids(admin, word, callers) for kind, word in CALLERS.items()}
                 forms = {mode: _forms(url, mode, stack) for mode in MODES}
-                for case in (case for case in cases if case.has_index == has_index):
-                    progress.update(task, description=f"{case.mode}: {case.query}, {case.kind}")
-                    case.measure(forms[case.mode], ids[case.kind])
+                for number, case in enumerate(cases):
+                    if case.has_index != has_index:
+                        continue
+                    progress.update(task, description=case.name)
+                    part = (end - time.monotonic()) / (len(cases) - number)
+                    case.measure(forms[case.mode], ids[case.kind], part)
                     progress.advance(task)
-    return cases
+                    if not console.is_terminal:
+                        console.print(f"{number + 1} of {len(cases)}: {case.name}")
+                    yield case
 
 
 def _add_index(url: str) -> None:
@@ -319,7 +349,14 @@ def filled_database(rows: int) -> Iterator[str]:
 
         asyncio.run(create())
         with psycopg.connect(server.url, autocommit=True) as connection:
+            # Rows are written several times as fast beside no indexes but the key's.
+            indexes = connection.execute(INDEXES).fetchall()
+            for name, _ in indexes:
+                connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(name)))
             connection.execute(FILL.format(rows=rows).encode())
+            connection.execute("SET maintenance_work_mem = '256MB'")
+            for _, definition in indexes:
+                connection.execute(definition.encode())
             connection.execute(POLICIES.encode())
             connection.execute("VACUUM ANALYZE")
         yield server.url
@@ -330,23 +367,38 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.access", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="how many tickets there are")
     parser.add_argument("--callers", type=int, default=50, help="how many of each kind, up to 50")
+    parser.add_argument("--seconds", type=float, default=150, help="for the measurements")
     options = parser.parse_args()
     if options.rows < 1 or not 1 <= options.callers <= 50:
         parser.error("--rows has to be positive, --callers from 1 to 50")
     console = Console()
     facts = machine.facts()
-    with console.status(f"writing {options.rows:,} rows"), ExitStack() as stack:
+    cases: list[Case] = []
+    writing = f"writing {options.rows:,} rows"
+    if not console.is_terminal:
+        console.print(writing)
+    with console.status(writing), ExitStack() as stack:
         url = stack.enter_context(filled_database(options.rows))
         kept = stack.pop_all()
-    with kept:
-        cases = measure(url, options.callers, console)
+    try:
+        with kept:
+            for case in measure(url, options.callers, options.seconds, console):
+                cases.append(case)
+    except KeyboardInterrupt:
+        console.print(table(cases))
+        console.print("interrupted; nothing is written to a file")
+        return 130
     console.print(table(cases))
     met = all(case.met for case in cases)
     path = report.write(
         "access",
         met=met,
         machine=facts,
-        settings={"rows": options.rows, "callers": options.callers},
+        settings={
+            "rows": options.rows,
+            "callers": options.callers,
+            "seconds": options.seconds,
+        },
         versions={"ours": machine.installed("amphibase", "sqlalchemy", "psycopg")},
         cases=[case.summary() for case in cases],
     )
