@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Select, exists, func, insert, literal_column, select, text
+from sqlalchemy import Select, column, exists, func, insert, literal_column, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
 from tests.backends import ANN, BOB, POLICIES_ON_POSTGRES, Records
 from tests.models import Author, Book, Clip, Comment, Note, Post, Tag, book_tags
@@ -188,6 +188,22 @@ class TestFilters:
         for where in filters:
             with pytest.raises(NotSupported, match="stands behind its schema"):
                 await records.of(Post, BOB).list(where)
+
+    @each(
+        {
+            "escapes": text('EXISTS (SELECT 1 FROM U&"t\\005fcomments")'),
+            "a query in text": text("query_to_xml('SELECT 1', true, false, '') IS NULL"),
+            "a query": func.QUERY_TO_XML("SELECT 1 FROM t_comments", True, False, "").is_(None),
+            "a table": func.pg_catalog.table_to_xml("t_comments", True, False, "").is_(None),
+            "statistics": exists(select(column("word")).select_from(func.ts_stat("SELECT 1"))),
+        }
+    )
+    @pytest.mark.requires("sql_expressions")
+    async def test_reject_what_reads_tables_that_are_not_seen(
+        self, records: Records, where: Any
+    ) -> None:
+        with pytest.raises(NotSupported, match="reads tables that cannot be seen"):
+            await records.of(Post, BOB).list(where)
 
     @each(
         {

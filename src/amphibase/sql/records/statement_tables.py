@@ -36,7 +36,7 @@ class StatementTables:
 
     Raises:
         NotSupported: an expression reads a table that has no declared access, or a column that is
-            left to the service.
+            left to the service, or runs text as a query.
     """
 
     def __init__(
@@ -101,6 +101,11 @@ class StatementTables:
             return
         info = self._policy.info
         own = [info.column_of[name] for name in info.hidden]
+        for part in sorted(read.unseen):
+            raise NotSupported(
+                f"{part} reads tables that cannot be seen in the expression, and so cannot be "
+                "limited to what the caller may see; only the service uses it in a filter"
+            )
         check_readable({*read.hidden, *(each for each in own if read.holds(each.name))})
 
     def _tables_in_text(self, read: TablesRead) -> set[str]:

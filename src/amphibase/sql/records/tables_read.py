@@ -15,6 +15,7 @@ from sqlalchemy.sql.elements import (
     TextClause,
     UnaryExpression,
 )
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.selectable import FromClause, HasHints, HasPrefixes, HasSuffixes, TableClause
 
@@ -23,6 +24,14 @@ from amphibase.private_names.sqlalchemy import untraversed_texts
 from amphibase.records.column_access import hidden_columns
 
 WORD = re.compile(r"\w+")
+_RUNS_QUERY = re.compile(
+    r"((query|table|cursor|schema|database)_to_xml|dblink|crosstab|ts_stat$|ts_rewrite$|xpath_table$"
+    r"|connectby$)"
+)
+"""The start of the names of functions that run text as a query, or read a table that text names:
+those of Postgres (its docs, "XML Functions", "Text Search Functions") and of its extensions."""
+_ESCAPED_NAME = 'u&"'
+"""The start of a name with escapes (Postgres docs, "Identifiers and Key Words")."""
 _QUALIFIED = re.compile(r"(\w+)\W*\.\W*(?=(\w+))")
 
 
@@ -35,12 +44,14 @@ class TablesRead:
         words: every word of SQL text, which may be the name of a table, in lower case.
         qualified: the pairs of them with a dot between, which may be a schema and its table.
         hidden: columns that callers do not read.
+        unseen: what reads tables that cannot be seen in it, as SQL.
     """
 
     tables: set[str] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
     qualified: set[tuple[str, str]] = field(default_factory=set)
     hidden: set[Column[Any]] = field(default_factory=set)
+    unseen: set[str] = field(default_factory=set)
 
     def __or__(self, other: "TablesRead") -> "TablesRead":
         return TablesRead(
@@ -48,6 +59,7 @@ class TablesRead:
             self.words | other.words,
             self.qualified | other.qualified,
             self.hidden | other.hidden,
+            self.unseen | other.unseen,
         )
 
     def holds(self, name: str) -> bool:
@@ -69,8 +81,18 @@ class TablesRead:
     def add_text(self, sql: str) -> None:
         """Add the words of SQL text, where names are the same in upper and lower case."""
         sql = sql.lower()
-        self.words.update(WORD.findall(sql))
+        words = WORD.findall(sql)
+        self.words.update(words)
+        for word in words:
+            self.add_function(word)
+        if _ESCAPED_NAME in sql:
+            self.unseen.add('U&"…"')
         self.qualified.update(_QUALIFIED.findall(sql))
+
+    def add_function(self, name: str) -> None:
+        """Add a word that may be the name of a function."""
+        if _RUNS_QUERY.match(name.lower()):
+            self.unseen.add(name)
 
 
 def tables_read(expressions: Iterable[ClauseElement], own: str) -> TablesRead:
@@ -111,6 +133,8 @@ def tables_read(expressions: Iterable[ClauseElement], own: str) -> TablesRead:
                     "A filter must not change rows or hold a recursive query; run it in a "
                     "session as a statement of its own"
                 )
+            elif isinstance(part, FunctionElement):
+                read.add_function(getattr(part, "name", ""))
             elif isinstance(part, HasPrefixes | HasSuffixes | HasHints):
                 for sql in untraversed_texts(part):
                     read.add_text(sql)
