@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    exists,
     select,
     text,
 )
@@ -26,7 +27,17 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship, validates
 from sqlmodel import Field, SQLModel
 
-from amphibase.access import Access, Add, admin, authenticated, everyone, owner, service
+from amphibase.access import (
+    Access,
+    Add,
+    admin,
+    authenticated,
+    everyone,
+    me,
+    owner,
+    rule,
+    service,
+)
 from amphibase.models import (
     Base,
     Owned,
@@ -100,7 +111,9 @@ class Clip(PublicRead, Base):
     __changes__ = True
 
     name: Mapped[str]
-    note_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("t_notes.id", ondelete="CASCADE"))
+    note_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("t_notes.id", ondelete="CASCADE"), info={"references": "any"}
+    )
     note: Mapped[Note | None] = relationship()
     note_title: Mapped[str | None] = column_property(
         select(Note.title).where(Note.id == note_id).correlate_except(Note).scalar_subquery()
@@ -122,9 +135,29 @@ class Pin(PublicRead, Base):
     __tablename__ = "t_pins"
 
     name: Mapped[str] = mapped_column(default="pin")
-    note_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("t_notes.id", ondelete="CASCADE"), info={"references": "visible"}
+    note_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("t_notes.id", ondelete="CASCADE"))
+
+
+class Folder(SoftDelete, Owned, Base):
+    """In another, or in none; read by its owner and by those who have a key to it."""
+
+    __tablename__ = "t_folders"
+    __access__ = Access(
+        read=owner
+        | rule(lambda row: exists().where(Key.folder_id == row.id, Key.user_id == me.id)),
+        write=owner,
     )
+
+    parent_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("t_folders.id"))
+
+
+class Key(PublicRead, Base):
+    """Everyone's to read: a key that the owner of a folder hands out."""
+
+    __tablename__ = "t_keys"
+
+    folder_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_folders.id", ondelete="CASCADE"))
+    user_id: Mapped[uuid.UUID]
 
 
 class Remark(Owned, Base):
@@ -132,7 +165,7 @@ class Remark(Owned, Base):
 
     __tablename__ = "t_remarks"
 
-    note_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_notes.id"))
+    note_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_notes.id"), info={"references": "any"})
 
 
 class Article(SoftDelete, Owned, Base):

@@ -8,7 +8,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from hypothesis import strategies as st
-from sqlalchemy import MetaData, exists
+from sqlalchemy import ForeignKey, MetaData, exists
 from sqlalchemy.orm import DeclarativeBase, Mapped, foreign, mapped_column, relationship, remote
 from tests.access.meaning import (
     Both,
@@ -50,7 +50,7 @@ TEAMS, ROLES, PLANS = range(1, 5), ("lead", "guest"), ("gold", "free")
 
 
 class Proof(DeclarativeBase):
-    """Beside the application's models. No foreign keys: a row may lead to none."""
+    """Beside the application's models. Few foreign keys: a row may lead to none."""
 
     metadata = MetaData()
     type_annotation_map = Base.type_annotation_map
@@ -99,7 +99,18 @@ class Note(Proof):
     )
 
 
-MODELS: dict[str, type[Any]] = {each.__name__: each for each in (Team, Member, Item, Note)}
+class Label(Proof):
+    """Everyone's, on an item that they see; there are none before a case."""
+
+    __tablename__ = "proof_labels"
+    __access__ = Access(read=everyone, write=everyone)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    item_id: Mapped[int | None] = mapped_column(
+        ForeignKey("proof_items.id"), info={"references": "visible"}
+    )
+
+
+MODELS: dict[str, type[Any]] = {each.__name__: each for each in (Team, Member, Item, Note, Label)}
 
 PEOPLE = {
     "ann": Who(UUID(int=1), email="ann@example.com", plan="gold"),
@@ -161,7 +172,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
         }
         for id in range(1, 41)
     ]
-    return {"Team": teams, "Member": members, "Item": items, "Note": notes}
+    return {"Team": teams, "Member": members, "Item": items, "Note": notes, "Label": []}
 
 
 # Declarations

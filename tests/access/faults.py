@@ -53,10 +53,18 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "subqueries see all rows": (
         PREDICATES, "return found.where(*where)", "return found",
     ),
+    "rows refer to any row": (
+        PREDICATES, "found.where(*same, self.write(condition.condition, own))",
+        "found.where(*same)",
+    ),
+    "new rows refer to any row": (NEW_ROWS, "raise ForeignKeyViolation", "pass"),
+    "changed rows refer to any row": (
+        CHANGES, "*self._is_left(tables, changes), *self._refers(tables, changes)",
+        "*self._is_left(tables, changes)",
+    ),
     "claims are missing": (CALLER, "value: Any = claims", "value: Any = {}"),
     "a change may end in what its author does not see": (
-        ACCESS, "return all_of(self.read(), changed, self.references())",
-        "return all_of(changed, self.references())",
+        ACCESS, "return all_of(self.read(), changed)", "return changed",
     ),
     "the rule after a change is that of before": (ACCESS, "change.new or change.old", "change.old"),
     "new rows need not be seen": (

@@ -142,7 +142,7 @@ class Article(Models):
 
 
 class Bookmark(Models):
-    """Of an organisation that its owner sees, whenever it is written."""
+    """Of an organisation that its owner sees when they set it."""
 
     __tablename__ = "desk_bookmarks"
     __access__ = Access(read=owner, write=owner)

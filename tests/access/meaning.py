@@ -111,6 +111,10 @@ class World:
     rows: Mapping[str, list[dict[str, Any]]]
     declared: Mapping[str, Declared]
 
+    def exists(self, model: str, row: Row, who: Who) -> bool:
+        """Return whether a row is there for a caller, which others may then refer to."""
+        return row.get("deleted_at") is None and self.readable(model, row, who)
+
     def readable(self, model: str, row: Row, who: Who) -> bool:
         return self.holds(self.declared[model].read, model, row, who)
 

@@ -79,7 +79,19 @@ async def test_a_row_like_another_is_added_by_those_whom_the_rule_of_adding_admi
         verdict = verdict_on(await explained(desk, row, caller), "add (a row like this one)")
         assert verdict.admits == admits
         if (row, caller) == (comment, ANN):
-            assert verdict.rules[-1].reason.startswith("a new row is the caller's own")
+            assert verdict.rules[-1].reason == "a new row is the caller's own"
+
+
+async def test_a_row_like_another_refers_to_what_the_caller_sees(desk: Desk) -> None:
+    for organisation, admits in ((desk.acme, False), (desk.umbrella, True)):  # which Eve sees
+        bookmark = await desk.of(Bookmark).add(
+            Bookmark(owner_id=EVE.user_id, organisation_id=organisation.id)
+        )
+        verdict = verdict_on(await explained(desk, bookmark, EVE), "add (a row like this one)")
+        assert verdict.admits is admits
+        reasons = [rule.reason for rule in verdict.rules if not rule.admits]
+        hidden = "organisation_id refers to a row that the caller does not see"
+        assert reasons == ([] if admits else [hidden])
 
 
 @pytest.mark.parametrize("caller", [ANN, BOB, EVE, ADMIN, ANONYMOUS, SERVICE], ids=str)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from tests.access import cases
-from tests.access.cases import MODELS, PEOPLE, Item, Member, Note, Team, declarations
+from tests.access.cases import MODELS, PEOPLE, Item, Label, Member, Note, Team, declarations
 from tests.access.faults import FAULTS, seeded, source_of
 from tests.access.helpdesk import KINDS
 from tests.access.meaning import Declared, Either, Expression, Kind, Not, Test, Who, World
@@ -77,8 +77,8 @@ def is_there(row: dict[str, Any]) -> bool:
 async def check_reading(trial: Trial, world: World, who: Who) -> None:
     """A caller reads the rows that the declaration means, by each way of asking."""
     seen: dict[str, list[int]] = {
-        model: [row["id"] for row in rows if is_there(row) and world.readable(model, row, who)]
-        for model, rows in world.rows.items()
+        model: [row["id"] for row in world.rows[model] if world.exists(model, row, who)]
+        for model in world.declared
     }
     for model, expected in seen.items():
         assert await ids(trial, MODELS[model], who) == expected, f"{who} reads {model}"
@@ -193,6 +193,25 @@ async def check_writing(trial: Trial, world: World, case: Case) -> None:
         await check_adding(trial, world, who, model, {**each, "id": 1000}, case.owner)
 
 
+async def check_referring(trial: Trial, world: World, case: Case) -> None:
+    """A caller refers to the rows that they see, and to no others."""
+    kinds: dict[tuple[bool, bool], dict[str, Any]] = {}
+    for item, _ in replace(case, model="Item").near():
+        sees = world.exists("Item", item, case.who)
+        kinds.setdefault((sees, is_there(item)), item)
+    for (sees, _), item in kinds.items():
+
+        async def work(repository: Any, id: int = item["id"]) -> Any:
+            labels = repository(Label)
+            if case.row % 2:
+                return await labels.add(Label(id=1000, item_id=id))
+            await labels.add(Label(id=1000))
+            return await labels.update(1000, item_id=id)
+
+        outcome = await trial.outcome(case.who, work)
+        assert (outcome == "done") == sees, f"refer to {item}: {outcome}"
+
+
 def telling_changes(world: World, case: Case) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Find rows that the caller may change, with changes after which they are seen or not, and
     after which the rule for it holds or not: few of those that are drawn blindly are any."""
@@ -280,6 +299,7 @@ def check(trial: Trial, case: Case) -> None:
     for who in callers:
         trial.run(check_reading(trial, world, who))
         trial.run(check_writing(trial, world, replace(case, who=who)))
+        trial.run(check_referring(trial, world, replace(case, who=who)))
 
 
 def check_cases(

@@ -20,7 +20,7 @@ from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import Repository
 from amphibase.database.compiled import SelectCache
 from amphibase.database.url import to_conninfo
-from amphibase.errors import Forbidden, InvalidValue, Unauthenticated
+from amphibase.errors import Forbidden, ForeignKeyViolation, InvalidValue, Unauthenticated
 from amphibase.records.model_access import access_of
 from amphibase.records.model_infos import ModelInfos
 from amphibase.schema.grants import revoke_all
@@ -34,7 +34,7 @@ from amphibase.supabase.starter import grants_sql
 from amphibase.testing.supabase import LocalSupabase
 
 ROWS = cases.rows()
-DENIED = (Forbidden, Unauthenticated, InvalidValue)
+DENIED = (Forbidden, Unauthenticated, InvalidValue, ForeignKeyViolation)
 
 Repositories = Callable[[type[Any]], Repository[Any]]
 Work = Callable[[Repositories], Coroutine[Any, Any, Any]]
@@ -95,7 +95,8 @@ class SqlTrial:
             if self._rls:
                 await connection.run_sync(roles.create_missing)
             for name, rows in ROWS.items():
-                await connection.execute(insert(MODELS[name]), rows)
+                if rows:
+                    await connection.execute(insert(MODELS[name]), rows)
 
     def close(self) -> None:
         self.run(self._backend.close())
@@ -185,7 +186,7 @@ class SupabaseTrial:
         try:
             result = "done" if await work(repository) else "nothing"
         except DENIED:
-            return "denied"
+            result = "denied"
         for model in written:
             self._put_back(model)
         return result
@@ -194,7 +195,8 @@ class SupabaseTrial:
         table: Any = MODELS[model].__table__
         with self._engine.begin() as connection:
             connection.execute(table.delete())
-            connection.execute(table.insert(), ROWS[model])
+            if ROWS[model]:
+                connection.execute(table.insert(), ROWS[model])
 
     def _execute(self, statements: str) -> None:
         self._owner.execute(statements.encode())

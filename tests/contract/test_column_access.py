@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import aliased, mapped_column
 from tests.backends import ANN, BOB, Records
-from tests.models import Licence, Note, Pin
+from tests.models import Folder, Key, Licence, Note, Pin
 
-from amphibase import Conflict, Forbidden, InvalidValue, NotLoaded, NotSupported
+from amphibase import Conflict, ForeignKeyViolation, InvalidValue, NotLoaded, NotSupported
 from amphibase.access import owner, service
 from amphibase.records.column_access import column_access
 
@@ -147,16 +147,68 @@ class TestAReferenceToWhatIsVisible:
         errors = set()
         for id in (note.id, uuid4()):
             for writing in (
-                pins.add(Pin(note_id=id)),
-                pins.add_many([Pin(note_id=id)]),
-                pins.update(pin.id, note_id=id),
+                lambda id=id: pins.add(Pin(note_id=id)),
+                lambda id=id: pins.add_many([Pin(), Pin(note_id=id)]),
+                lambda id=id: pins.update(pin.id, note_id=id),
+                lambda id=id: pins.update_where(Pin.name == "pin", note_id=id),
+                lambda id=id: pins.upsert(Pin(note_id=id)),
+                lambda id=id: pins.upsert(Pin(id=pin.id, note_id=id)),
             ):
-                with pytest.raises(Forbidden) as caught:
-                    await writing
+                with pytest.raises(ForeignKeyViolation) as caught:
+                    await writing()
                 errors.add(str(caught.value).replace(str(id), "…"))
         assert len(errors) == 1
-        assert await records.of(Pin).count(Pin.note_id.is_not(None)) == 0
+        assert [row.note_id for row in await records.of(Pin).list()] == [None]
         assert await records.of(Pin).add(Pin(owner_id=BOB.user_id, note_id=note.id))
+
+    async def test_stays_where_it_went_out_of_sight(self, records: Records) -> None:
+        note = await records.of(Note, ANN).add(Note(title="ann's", stars=1))
+        pin = await records.of(Pin).add(Pin(owner_id=BOB.user_id, note_id=note.id))
+        pins = records.of(Pin, BOB)
+        changed = await pins.update(pin.id, name="again", note_id=note.id)
+        assert changed is not None
+        assert await pins.update_where(Pin.name == "again", name="pin", note_id=note.id) == 1
+        assert (await pins.upsert(Pin(id=pin.id, name="more", note_id=note.id))).name == "more"
+        with pytest.raises(Conflict):  # which no caller sees of a row that is another's
+            await records.of(Pin, ANN).upsert(Pin(id=pin.id, note_id=note.id))
+
+    async def test_takes_a_row_of_the_same_tree_that_is_added_with_it(
+        self, records: Records
+    ) -> None:
+        folders = records.of(Folder, ANN)
+        root, branch, leaf = (uuid4() for _ in range(3))
+        await folders.add_many(
+            [Folder(id=root), Folder(id=branch, parent_id=root), Folder(id=leaf, parent_id=branch)]
+        )
+        assert await folders.update(leaf, parent_id=root) is not None
+        for adding in (Folder(parent_id=leaf), Folder(parent_id=uuid4())):
+            with pytest.raises(ForeignKeyViolation):
+                await records.of(Folder, BOB).add_many([Folder(), adding])
+        assert await records.of(Folder).count() == 3
+
+    async def test_takes_no_row_that_the_new_one_makes_visible(self, records: Records) -> None:
+        folder = await records.of(Folder, ANN).add(Folder())
+        keys = records.of(Key, BOB)
+
+        def key() -> Key:
+            return Key(folder_id=folder.id, user_id=BOB.user_id)
+
+        for adding in (
+            lambda: keys.add(key()),
+            lambda: keys.upsert(key()),
+            lambda: keys.add_many([key(), key()]),
+        ):
+            with pytest.raises(ForeignKeyViolation):
+                await adding()
+        assert await records.of(Folder, BOB).get(folder.id) is None
+        assert await records.of(Key, ANN).add(key())
+        assert await keys.add(key())
+
+    async def test_takes_no_row_that_is_softly_deleted(self, records: Records) -> None:
+        folder = await records.of(Folder, ANN).add(Folder())
+        await records.of(Folder, ANN).delete(folder.id)
+        with pytest.raises(ForeignKeyViolation):
+            await records.of(Key, ANN).add(Key(folder_id=folder.id, user_id=BOB.user_id))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column, relationship
+from tests import models
+from tests.models import Folder, Pin
 
 from amphibase.access import (
     Access,
@@ -315,16 +317,27 @@ def test_a_rule_reads_by_a_related_rows_own_policy_what_callers_may_not(
     assert isinstance(access.read, HasRelated)
 
 
-def test_a_reference_that_cannot_be_checked_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    for column, message in (
-        (Membership.__table__.c.role, "is for a foreign key"),
-        (Membership.__table__.c.parent_id, "refers to its own table"),
-    ):
-        with monkeypatch.context() as patch:
-            patch.setitem(column.info, "references", "visible")
-            with pytest.raises(TypeError, match=message):
-                access_of(Membership)
-    access_of(Membership)
+@pytest.mark.parametrize(
+    ("column", "declared"), [("role", "visible"), ("parent_id", "hidden"), ("parent_id", True)]
+)
+def test_a_reference_is_visible_or_any_of_a_foreign_key(
+    column: str, declared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Membership.__table__.c[column].info, "references", declared)
+    with pytest.raises(TypeError, match=rf'Membership.{column}: .*"visible" or "any".*{declared}'):
+        access_of(Membership)
+
+
+def test_references_to_owned_models_are_visible_by_default() -> None:
+    """But not those that say otherwise, those to users, and those to what everyone reads."""
+    expected: dict[Any, dict[str, str]] = {
+        Pin: {"note_id": "t_notes"},
+        Folder: {"parent_id": "t_folders"},
+    }
+    for model in (Pin, Folder, models.Clip, models.Comment, models.Book, Membership):
+        references = access_of(model).references
+        tables = {each.columns[0].name: each.table.name for each in references}
+        assert tables == expected.get(model, {})
 
 
 def test_rules_that_lead_in_a_circle_are_rejected_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,34 @@ class HasRelated(Condition):
 
 
 @dataclass(frozen=True, slots=True)
+class RefersTo(Condition):
+    """The row refers to a row that meets a condition, or to none.
+
+    Args:
+        columns: of the foreign key: where one is NULL, the row refers to none.
+        referred: the columns of the other row that they hold the values of.
+        condition: of the other row, which includes that it is not softly deleted.
+    """
+
+    columns: tuple[Column[Any], ...]
+    referred: tuple[Column[Any], ...]
+    condition: Condition
+
+    @property
+    def table(self) -> Table:
+        """The table that it refers to."""
+        table = self.referred[0].table
+        assert isinstance(table, Table)
+        return table
+
+    @property
+    def is_of_tree(self) -> bool:
+        """Whether the row refers to rows of its own table."""
+        own = self.columns[0].table
+        return isinstance(own, Table) and own.fullname == self.table.fullname
+
+
+@dataclass(frozen=True, slots=True)
 class Subquery:
     """An EXISTS in an expression.
 
@@ -205,7 +233,7 @@ def walk(condition: Condition) -> Iterator[Condition]:
     for leaf in leaves(condition):
         yield leaf
         match leaf:
-            case HasRelated(condition=related):
+            case HasRelated(condition=related) | RefersTo(condition=related):
                 yield from walk(related)
             case Matches(subqueries=subqueries):
                 for subquery in subqueries:

@@ -5,7 +5,7 @@ from typing import Any, Literal, NoReturn
 from uuid import UUID
 
 from amphibase.access import OWNER_COLUMN
-from amphibase.access.conditions import Always, Condition, IsAlive, Never, all_of, any_of
+from amphibase.access.conditions import Always, Condition, IsAlive, Never, RefersTo, all_of, any_of
 from amphibase.backend import ANONYMOUS, Caller
 from amphibase.errors import Forbidden, InvalidValue, Unauthenticated
 from amphibase.records.model_info import ABSENT, ModelInfo
@@ -93,6 +93,14 @@ class AccessPolicy:
         if self._by_database:
             return Always()
         return fold(self.info.access.add, self.caller, is_own=own)
+
+    @property
+    def references(self) -> tuple[RefersTo, ...]:
+        """Of new rows, and of changed ones whose foreign keys change."""
+        if self._by_database:
+            return ()
+        folded = (fold(each, self.caller) for each in self.info.access.references)
+        return tuple(each for each in folded if isinstance(each, RefersTo))
 
     # What is decided without a row
 

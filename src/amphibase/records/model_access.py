@@ -1,11 +1,11 @@
 """A model's declared access, bound to its columns and relationships."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, ColumnElement, Exists, Table, Uuid, or_
+from sqlalchemy import Column, ForeignKeyConstraint, Table, Uuid
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapper
@@ -23,6 +23,7 @@ from amphibase.access.conditions import (
     IsSignedIn,
     Matches,
     Never,
+    RefersTo,
     ScopeQuery,
     Subquery,
     all_of,
@@ -39,7 +40,7 @@ from amphibase.access.rules import (
 )
 from amphibase.access.scopes import ScopeRule
 from amphibase.errors import NotSupported
-from amphibase.models import SoftDelete
+from amphibase.models import Owned, SoftDelete
 from amphibase.records.adoption import adopted, mappers_by_table
 from amphibase.records.column_access import column_access
 from amphibase.records.joins import equal_columns
@@ -47,6 +48,8 @@ from amphibase.records.predicates import row_columns_read
 from amphibase.records.rule_expressions import expression_of, scope_condition, tables_of
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+REFERENCES = ("visible", "any")
+"""What a foreign key may declare: that callers see the rows that it refers to, or need not."""
 _SAME_TYPES = {"VARCHAR": "TEXT", "SMALLINT": "INTEGER", "BIGINT": "INTEGER"}
 
 _scope_queries: WeakKeyDictionary[Scope, ScopeQuery] = WeakKeyDictionary()
@@ -65,6 +68,8 @@ class ModelAccess:
         change_old: of rows that the caller may change, as they are; includes `read`.
         change_new: of rows as the caller may leave them; includes `read`.
         delete: of rows that the caller may delete, softly or not, and restore; includes `read`.
+        references: of new rows, and of changed ones whose foreign keys change: no part of the
+            others.
     """
 
     model: type[Any]
@@ -74,6 +79,7 @@ class ModelAccess:
     change_old: Condition
     change_new: Condition
     delete: Condition
+    references: tuple[RefersTo, ...]
 
     @property
     def is_writable(self) -> bool:
@@ -97,6 +103,7 @@ def access_of(model: type[Any]) -> ModelAccess:
         binding.change_old(),
         binding.change_new(),
         binding.delete(),
+        binding.references(),
     )
 
 
@@ -110,12 +117,6 @@ def condition_of(model: type[Any], rule: Rule, operation: Operation) -> Conditio
         TypeError: the rule is wrong; says what of it, and why.
     """
     return _Binding(model)._bind(rule, operation)
-
-
-def references_of(model: type[Any]) -> Condition:
-    """Return the condition that the caller sees what a row of a mapped class refers to, where its
-    columns declare `info={"references": "visible"}`."""
-    return _Binding(model).references()
 
 
 class _Binding:
@@ -146,7 +147,7 @@ class _Binding:
     def add(self) -> Condition:
         added = self._bind(self.access.add.new, "add")
         visible = self.read() if self.access.add.visible else Always()
-        return all_of(added, visible, self._is_own(added), self.references())
+        return all_of(added, visible, self._is_own(added))
 
     def change_old(self) -> Condition:
         return all_of(self.read(), self._bind(self.access.change.old, "change"))
@@ -154,7 +155,7 @@ class _Binding:
     def change_new(self) -> Condition:
         change = self.access.change
         changed = self._bind(change.new or change.old, "change")
-        return all_of(self.read(), changed, self.references())
+        return all_of(self.read(), changed)
 
     def delete(self) -> Condition:
         return all_of(self.read(), self._bind(self.access.delete, "delete"))
@@ -164,28 +165,47 @@ class _Binding:
         column = self._column("deleted_at") if issubclass(self.model, SoftDelete) else None
         return Always() if column is None else IsAlive(column)
 
-    def references(self) -> Condition:
-        """Return the condition that the caller sees the rows that a row refers to, where its
-        columns declare so."""
+    def references(self) -> tuple[RefersTo, ...]:
+        """Return the conditions that the caller sees what a row refers to: by foreign keys to
+        `Owned` models, and by those whose columns declare it."""
         table: Any = self._mapper.local_table
-        columns = [column for column in table.columns if "references" in column.info]
-        return all_of(*map(self._sees_referred_row, columns))
+        for column in table.columns:
+            self._check_reference(column)
+        keys = adopted(table).foreign_key_constraints
+        in_order = sorted(keys, key=lambda key: [*key.column_keys])
+        return tuple(condition for key in in_order for condition in self._referred(table, key))
 
-    def _sees_referred_row(self, column: Column[Any]) -> Condition:
-        where = f"{self.model.__name__}.{column.key}"
-        keys = [*column.foreign_keys]
-        if column.info["references"] != "visible" or len(keys) != 1:
-            raise TypeError(f'{where}: info={{"references": "visible"}} is for a foreign key')
-        referred = keys[0].column
-        if referred.table is column.table:
-            raise TypeError(f"{where} refers to its own table, which a rule cannot read")
-        is_visible = Exists().where(referred == column)
-        expression = or_(column.is_(None), is_visible) if column.nullable else is_visible
+    def _check_reference(self, column: Column[Any]) -> None:
+        declared = column.info.get("references")
+        if declared is None or (declared in REFERENCES and column.foreign_keys):
+            return
+        raise TypeError(
+            f'{self.model.__name__}.{column.key}: info={{"references": …}} is "visible" or "any", '
+            f"for a foreign key, not {declared!r}"
+        )
 
-        def references(_: Any) -> ColumnElement[bool]:
-            return expression
-
-        return self._matches(ExpressionRule(references), "add")
+    def _referred(self, table: Table, key: ForeignKeyConstraint) -> Iterator[RefersTo]:
+        """Yield the condition that the caller sees the row which a foreign key refers to, if this
+        matters and not every row is seen."""
+        columns = tuple(table.columns[column.name] for column in key.columns)
+        declared = {column.info.get("references") for column in columns}
+        # The name alone: what it stands for may be missing where no condition needs it.
+        name = key.elements[0].target_fullname.rpartition(".")[0]
+        mappers = [
+            mapper
+            for other, mappers in mappers_by_table().items()
+            for mapper in mappers
+            if other.fullname == name and other.metadata is adopted(table).metadata
+        ]
+        is_owned = any(issubclass(mapper.class_, Owned) for mapper in mappers)
+        if "any" in declared or not (is_owned or "visible" in declared):
+            return
+        where = f"{self.model.__name__}.{columns[0].key}"
+        referred = tuple(element.column for element in key.elements)
+        _check_readable(referred, where)
+        condition = self._readable(key.referred_table, where)
+        if not isinstance(condition, Always):
+            yield RefersTo(columns, referred, condition)
 
     def _is_own(self, added: Condition) -> Condition:
         """Return the condition that a new row is the caller's own."""
@@ -307,18 +327,18 @@ class _Binding:
         for exists, tables in tables_of(expression, self._mapper, where):
             inside = [each for each in iterate(exists.element) if isinstance(each, Column)]
             _check_readable([each for each in inside if each.table in tables], where)
-            conditions = [(table, self._readable(table, where)) for table in tables]
+            conditions = [(table, self._readable(table, where, self._path)) for table in tables]
             subqueries.append(Subquery(exists, tuple(conditions)))
         return Matches(expression, tuple(subqueries))
 
-    def _readable(self, table: Table, where: str) -> Condition:
+    def _readable(self, table: Table, where: str, path: tuple[type[Any], ...] = ()) -> Condition:
         """Return the condition of the rows of another table that exist for the caller."""
         mappers = mappers_by_table().get(adopted(table), [])
         if not mappers:
             raise TypeError(
                 f"{where} reads {table.name}, whose access no model declares; map a class to it"
             )
-        others = [_Binding(mapper.class_, self._path) for mapper in mappers]
+        others = [_Binding(mapper.class_, path) for mapper in mappers]
         return all_of(*(each for other in others for each in (other.alive(), other.read())))
 
     def _column(self, name: str) -> Column[Any] | None:

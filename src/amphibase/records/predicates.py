@@ -1,6 +1,7 @@
 """Conditions of access as SQL expressions, for one caller."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
@@ -38,6 +39,7 @@ from amphibase.access.conditions import (
     IsSignedIn,
     Matches,
     Never,
+    RefersTo,
     ScopeQuery,
     Subquery,
     all_of,
@@ -101,6 +103,9 @@ def fold(condition: Condition, caller: Caller, *, is_own: bool | None = None) ->
         case HasRelated(relationship, mapper, related):
             there = fold(related, caller)
             return there if isinstance(there, Never) else HasRelated(relationship, mapper, there)
+        case RefersTo():
+            there = fold(condition.condition, caller)
+            return there if isinstance(there, Always) else replace(condition, condition=there)
     return condition
 
 
@@ -113,6 +118,8 @@ def row_columns_read(condition: Condition) -> Iterator[Column[Any]]:
             case HasRelated(relationship):
                 here, _ = equal_columns(relationship.primaryjoin, relationship)
                 yield from here
+            case RefersTo(columns):
+                yield from columns
             case Matches(expression, subqueries):
                 others = {table.fullname for each in subqueries for table, _ in each.conditions}
                 for element in visitors.iterate(expression):
@@ -173,6 +180,8 @@ class Predicates:
                 return row(column).in_(self.scope(query))
             case HasRelated():
                 return self._related(condition, row)
+            case RefersTo():
+                return self._referred(condition, row)
             case Matches():
                 return self._matches(condition, row)
         return false()
@@ -206,6 +215,15 @@ class Predicates:
         found: Select[Any] = select(literal_column("1")).select_from(related)
         found = found.where(*joined, self.write(condition.condition, own))
         return exists(found.correlate_except(related))
+
+    def _referred(self, condition: RefersTo, row: RowColumns) -> ColumnElement[bool]:
+        other = self._source(condition.table)
+        own, here = columns_of(other), [row(column) for column in condition.columns]
+        same = [own(far) == near for far, near in zip(condition.referred, here, strict=True)]
+        found: Select[Any] = select(literal_column("1")).select_from(other)
+        found = found.where(*same, self.write(condition.condition, own))
+        refers_to_none = [value.is_(None) for value in here]
+        return or_(*refers_to_none, exists(found.correlate_except(other)))
 
     def _matches(self, condition: Matches, row: RowColumns) -> ColumnElement[bool]:
         replaced = {each.element: self._subquery(each, row) for each in condition.subqueries}

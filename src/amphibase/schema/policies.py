@@ -61,7 +61,7 @@ DO $$ DECLARE old record; BEGIN
         JOIN unnest(ARRAY[
         {tables}
         ]) AS name ON tgrelid = to_regclass(name)
-        WHERE starts_with(tgname, {prefix}) AND right(tgname, 12) = '_soft_delete'
+        WHERE starts_with(tgname, {prefix}) AND tgname ~ '_(soft_delete|references|tree)$'
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', old.tgname, old.relation);
     END LOOP;
@@ -278,7 +278,7 @@ def generated_functions(rules: Sequence[TableRules]) -> list[GeneratedFunction]:
 
 def drop_policies(rules: Iterable[TableRules]) -> str:
     """Return the statement that drops Amphibase's policies of tables, whatever they are, and the
-    triggers that tell soft deletions from changes."""
+    triggers that only some tables need."""
     tables = ",\n        ".join(literal(quoted(each.table)) for each in rules)
     return DROP_POLICIES.format(prefix=literal(PREFIX), tables=tables)
 

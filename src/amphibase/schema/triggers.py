@@ -2,7 +2,7 @@
 
 Over the Data API of a project, they keep `updated_at` and `version`; the service, as which a move
 writes, may set either. With row level security a row keeps its key, its owner and `created_at`, and
-softly deleting it is not changing it.
+softly deleting it is not changing it; it refers to rows that their callers see.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,10 @@ from amphibase.records.model_info import ONLY_BY_SERVICE
 from amphibase.schema.ddl import PREFIX, literal, quoted
 from amphibase.schema.grants import ROLES
 from amphibase.schema.policies import TableRules
+from amphibase.schema.references import reference_functions
 from amphibase.schema.soft_delete import function_body, function_name
+
+BEFORE_UPDATE, AFTER_WRITE = "BEFORE UPDATE", "AFTER INSERT OR UPDATE"
 
 UPDATED_AT = "amphibase_set_updated_at"
 VERSION = "amphibase_count_version"
@@ -32,6 +35,9 @@ _IS_MOVING = (
     "coalesce(nullif(pg_catalog.current_setting('request.headers', true), '')::json "
     f"->> '{MOVING}' = 'on', false)"
 )
+
+GUARDS = f"^({UNCHANGED}|{PREFIX}.*_(soft_delete|references|tree))$"
+"""The names of `guard_triggers`, as a pattern of Postgres."""
 
 BODIES = {
     UPDATED_AT: f"""
@@ -69,12 +75,16 @@ class Trigger(NamedTuple):
     Attributes:
         columns: those that no client may change; none for other functions.
         body: of the function, in PL/pgSQL.
+        when: it runs, as SQL.
+        is_stable: whether the function reads what was there before the statement.
     """
 
     table: str
     function: str
     columns: tuple[str, ...]
     body: str
+    when: str = BEFORE_UPDATE
+    is_stable: bool = False
 
     @property
     def is_of_one_table(self) -> bool:
@@ -85,15 +95,16 @@ class Trigger(NamedTuple):
         """Return whether another does the same; revisions indent the lines of a body."""
         return (
             other is not None
-            and self[:-1] == other[:-1]
+            and self._replace(body="") == other._replace(body="")
             and self.body.split() == other.body.split()
         )
 
     def create_function(self) -> str:
         """Return the statement that creates its function."""
+        stable = " STABLE" if self.is_stable else ""
         return (
             f"CREATE OR REPLACE FUNCTION {quoted(self.function)}() RETURNS trigger\n"
-            f"LANGUAGE plpgsql SET search_path = '' AS $${self.body}$$"
+            f"LANGUAGE plpgsql{stable} SET search_path = '' AS $${self.body}$$"
         )
 
     def create(self) -> str:
@@ -111,7 +122,7 @@ class Trigger(NamedTuple):
         when = f"WHEN ({' AND '.join(conditions)})\n" if conditions else ""
         return (
             f"CREATE OR REPLACE TRIGGER {quoted(self.function)}\n"
-            f"BEFORE UPDATE ON {quoted(self.table)} FOR EACH ROW\n"
+            f"{self.when} ON {quoted(self.table)} FOR EACH ROW\n"
             f"{when}"
             f"EXECUTE FUNCTION {quoted(self.function)}({', '.join(map(literal, self.columns))})"
         )
@@ -157,8 +168,15 @@ def guard_triggers(rules: Iterable[TableRules]) -> list[Trigger]:
 def existing(connection: Connection) -> list[Trigger]:
     """Return the triggers of Amphibase that a database has and has not disabled."""
     return [
-        Trigger(table, name, tuple(part.decode() for part in arguments.split(b"\0")[:-1]), body)
-        for table, name, arguments, body in connection.exec_driver_sql(
+        Trigger(
+            table,
+            name,
+            tuple(part.decode() for part in arguments.split(b"\0")[:-1]),
+            body,
+            when,
+            is_stable,
+        )
+        for table, name, arguments, body, when, is_stable in connection.exec_driver_sql(
             _TRIGGERS, execution_options={"no_parameters": True}
         )
         if name.startswith(PREFIX)
@@ -179,6 +197,8 @@ def is_guard(trigger: Trigger) -> bool:
 
 
 def _guards(rules: TableRules, mappers: list[Mapper[Any]]) -> Iterator[Trigger]:
+    for name, body, is_stable in reference_functions(rules):
+        yield Trigger(rules.table, name, (), body, AFTER_WRITE, is_stable)
     if not any(policy.command == "UPDATE" for policy in rules.policies()):
         return
     fixed = {
@@ -194,7 +214,17 @@ def _guards(rules: TableRules, mappers: list[Mapper[Any]]) -> Iterator[Trigger]:
 
 
 _TRIGGERS = """
-SELECT relname::text, tgname::text, tgargs, prosrc FROM pg_trigger
+SELECT
+    relname::text, tgname::text, tgargs, prosrc,
+    -- As pg_get_triggerdef writes it (Postgres source, "catalog/pg_trigger.h").
+    CASE WHEN tgtype & 2 > 0 THEN 'BEFORE ' ELSE 'AFTER ' END || concat_ws(
+        ' OR ',
+        CASE WHEN tgtype & 4 > 0 THEN 'INSERT' END,
+        CASE WHEN tgtype & 8 > 0 THEN 'DELETE' END,
+        CASE WHEN tgtype & 16 > 0 THEN 'UPDATE' END
+    ),
+    provolatile = 's'
+FROM pg_trigger
 JOIN pg_class ON pg_class.oid = tgrelid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 JOIN pg_proc ON pg_proc.oid = tgfoid AND pronamespace = relnamespace

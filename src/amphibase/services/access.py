@@ -17,7 +17,7 @@ from amphibase.models import SoftDelete
 from amphibase.records.adoption import mappers_by_table
 from amphibase.records.column_access import column_access
 from amphibase.records.joins import equal_columns
-from amphibase.records.model_access import access_of, condition_of, references_of
+from amphibase.records.model_access import access_of, condition_of
 from amphibase.records.predicates import Predicates, fold
 
 
@@ -103,12 +103,11 @@ class _Explainer:
         access = declaration_of(model)
         read = await self._rule(model, access.read, "read", row)
         change = await self._rule(model, access.change.old, "change", row)
-        referred = await self._referred(model, row)
         delete = await self._rule(model, access.delete, "delete", row)
         verdicts = [
             OperationVerdict("read", (read,)),
             OperationVerdict("add (a row like this one)", await self._added(model, read, row)),
-            OperationVerdict("change", (read, change, *referred)),
+            OperationVerdict("change", (read, change)),
             OperationVerdict("delete", (read, delete)),
         ]
         if access.change.new is not None:
@@ -125,18 +124,13 @@ class _Explainer:
         rules.append(await self._rule(model, add.new, "add", row))
         admits = all(rule.admits for rule in rules)
         if admits and not await self._holds(model, access_of(model).add, row):
-            reason = "a new row is the caller's own, and refers to rows that they see"
-            rules.append(Verdict("what is added", False, reason))
+            rules.append(Verdict("what is added", False, "a new row is the caller's own"))
+        for reference in access_of(model).references:
+            if not await self._holds(model, reference, row):
+                names = ", ".join(column.name for column in reference.columns)
+                reason = f"{names} refers to a row that the caller does not see"
+                rules.append(Verdict('{"references": "visible"}', False, reason))
         return (*rules,)
-
-    async def _referred(self, model: type[Any], row: ColumnElement[bool]) -> tuple[Verdict, ...]:
-        """Decide about the rows that a row must refer to visibly, whenever it is written."""
-        if await self._holds(model, references_of(model), row):
-            return ()
-        columns = inspect_model(model).local_table.columns
-        names = " or ".join(column.name for column in columns if "references" in column.info)
-        reason = f"{names} refers to a row that the caller does not see"
-        return (Verdict('{"references": "visible"}', False, reason),)
 
     async def _rule(
         self, model: type[Any], rule: Rule, operation: Operation, row: ColumnElement[bool]
@@ -239,7 +233,7 @@ class ModelRules:
 
     Args:
         rules: of read, add, change and delete, in this order.
-        columns: what single columns leave to the service, by name.
+        columns: what single columns leave to the service, or refer to, by name.
     """
 
     model: str
@@ -263,11 +257,17 @@ def declared_rules(metadata: MetaData) -> Iterator[ModelRules]:
     for mapper in sorted(mappers, key=lambda mapper: mapper.class_.__name__):
         access = declaration_of(mapper.class_)
         rules = (str(access.read), str(access.add), str(access.change), str(access.delete))
+        visible = {
+            column for each in access_of(mapper.class_).references for column in each.columns
+        }
         columns: dict[str, str] = {}
         for attribute in mapper.column_attrs:
             left = column_access(attribute.columns[0])
-            if words := [name for name in ("read", "add", "change") if getattr(left, name)]:
-                columns[attribute.key] = f"{', '.join(words)}: service"
+            words = [name for name in ("read", "add", "change") if getattr(left, name)]
+            declared = [f"{', '.join(words)}: service"] if words else []
+            declared += ["references: visible"] if attribute.columns[0] in visible else []
+            if declared:
+                columns[attribute.key] = "; ".join(declared)
         name = getattr(mapper.local_table, "name", "")
         yield ModelRules(mapper.class_.__name__, name, rules, columns)
 

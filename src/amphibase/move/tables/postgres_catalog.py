@@ -15,7 +15,7 @@ from amphibase.move.catalog import (
     Identity,
     TableName,
 )
-from amphibase.schema.triggers import UNCHANGED
+from amphibase.schema.triggers import GUARDS
 
 OUR_SCHEMA = "amphibase_move"
 """Where a move keeps what it needs on a Postgres; gone at the end."""
@@ -27,7 +27,7 @@ TABLES: LiteralString = """
              WHERE part.oid = class.oid OR part.oid IN (
                 SELECT relid FROM pg_partition_tree(class.oid) WHERE isleaf)),
            ARRAY(SELECT tgname::text FROM pg_trigger
-                  WHERE tgrelid = class.oid AND NOT tgisinternal AND tgname <> %s
+                  WHERE tgrelid = class.oid AND NOT tgisinternal AND tgname !~ %s
                     AND tgfoid IS DISTINCT FROM to_regprocedure('realtime.write_to_outbox()')
                   ORDER BY tgname)
       FROM pg_class class JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
@@ -147,8 +147,8 @@ async def read_postgres_catalog(connection: AsyncConnection) -> DatabaseCatalog:
             types come with their schemas.
     """
     await connection.execute("SET LOCAL search_path = pg_catalog")
-    # That one concerns clients alone, from whom it protects rows also while a move writes.
-    rows = await (await connection.execute(TABLES, (UNCHANGED,))).fetchall()
+    # Those concern clients alone, from whom they protect rows also while a move writes.
+    rows = await (await connection.execute(TABLES, (GUARDS,))).fetchall()
     oids = [row[0] for row in rows]
     columns = await _by_table(connection, COLUMNS, oids)
     keys = await _by_table(connection, UNIQUE_KEYS, oids)

@@ -22,6 +22,7 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from amphibase.access.conditions import Always, Condition, Matches, Never, all_of, any_of
 from amphibase.backend import Where
+from amphibase.errors import ForeignKeyViolation
 from amphibase.models import utc_now
 from amphibase.sql.records.limit import limited
 from amphibase.sql.records.new_rows import changed_row, must_check_new
@@ -81,6 +82,18 @@ class ChangeStatements:
         new = tables.where(self._policy.changed, changed_row(changed))
         return new if isinstance(exempt, Never) else (or_(*tables.where(exempt), *new),)
 
+    def _refers(self, tables: StatementTables, changes: Changes) -> Sequence[ColumnElement[bool]]:
+        """Return the conditions that the caller sees what a row refers to by the foreign keys that
+        change, as arguments of `where`."""
+        conditions = []
+        for reference in self._policy.references:
+            new = [(column, changes[column]) for column in reference.columns if column in changes]
+            if new and not any(value is None for _, value in new):
+                stays = [column.is_not_distinct_from(value) for column, value in new]
+                sees = tables.where(reference, changed_row(changes))
+                conditions.append(or_(and_(*stays), *sees))
+        return conditions
+
     def select(self, condition: Condition, *where: Where) -> Select[Any]:
         """Select and lock the rows that match, as far as a condition holds for them."""
         filters = enclosed(where)
@@ -94,7 +107,7 @@ class ChangeStatements:
         tables = self._builder.tables(*where, *expressions_in(changes.values()))
         changed = {**changes, **self._info.counted_up()}
         statement = update(self._info.table).where(*filters, *tables.where(self.condition(changes)))
-        statement = statement.where(*self._is_left(tables, changes))
+        statement = statement.where(*self._is_left(tables, changes), *self._refers(tables, changes))
         return tables.restrict(statement.values(changed))
 
     def delete(self, *where: Where) -> Update | Delete:
@@ -111,14 +124,18 @@ class ChangeStatements:
 
         Raises:
             Unauthenticated, Forbidden: one may not.
+            ForeignKeyViolation: one would refer to a row that the caller does not see.
         """
         filters = enclosed(where)
         tables = self._builder.tables(*where, *expressions_in(changes.values()))
-        is_left = self._is_left(tables, changes)
-        if not is_left:
-            return
-        wrong: Select[Any] = select(literal_column("1")).select_from(self._info.table)
-        wrong = wrong.where(*filters, *tables.where(self.condition(changes)))
-        wrong = wrong.where(and_(*is_left).is_not(true()))
-        if (await connection.execute(tables.restrict(limited(wrong, 1)))).first() is not None:
-            self._policy.deny()
+        is_left, refers = self._is_left(tables, changes), self._refers(tables, changes)
+        reached: Select[Any] = select(literal_column("1")).select_from(self._info.table)
+        reached = reached.where(*filters, *tables.where(self.condition(changes)))
+        for required in (is_left, refers):
+            if not required:
+                continue
+            wrong = tables.restrict(limited(reached.where(and_(*required).is_not(true())), 1))
+            if (await connection.execute(wrong)).first() is not None:
+                if required is refers:
+                    raise ForeignKeyViolation
+                self._policy.deny()

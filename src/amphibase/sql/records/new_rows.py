@@ -24,10 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ClauseElement
 
 from amphibase.access.conditions import Always, Condition, Never, implies
-from amphibase.errors import NotSupported
+from amphibase.errors import ForeignKeyViolation, NotSupported
 from amphibase.records.access_policy import AccessPolicy
 from amphibase.records.defaults import is_left_to_database, python_default
-from amphibase.records.model_info import ABSENT
+from amphibase.records.model_info import ABSENT, ModelInfo
 from amphibase.records.predicates import RowColumns, columns_of, own_columns, row_columns_read
 from amphibase.records.values import Row
 from amphibase.schema.ddl import quoted
@@ -39,6 +39,27 @@ ROWS_A_CHECK = 100
 
 CAST_WHEN_BOUND = JSON, Date, DateTime, Time
 """Types that SQLAlchemy casts on Postgres; on SQLite, a cast to them would make a number."""
+
+
+async def check_new_row(
+    connection: AsyncConnection, builder: QueryBuilder, values: dict[str, Any], *, own: bool
+) -> None:
+    """Check that a caller may add a row, and sees what it refers to.
+
+    Args:
+        values: of the row, by attributes; gets the defaults that this depends on.
+        own: whether it is the caller's own.
+
+    Raises:
+        Unauthenticated, Forbidden, ForeignKeyViolation, NotSupported: as of `check_new_rows` and
+            `check_references`.
+    """
+    columns = {name: [values.get(name, ABSENT)] for name in builder.info.column_of}
+    await check_new_rows(connection, builder, builder.policy.addable(own=own), columns)
+    try:
+        await check_references(connection, builder, columns)
+    finally:
+        values |= {name: value for name, (value,) in columns.items() if value is not ABSENT}
 
 
 async def check_new_rows(
@@ -63,11 +84,60 @@ async def check_new_rows(
     if isinstance(condition, Never):
         builder.policy.deny()
     read = [builder.info.table.c[name] for name in _names_read(condition)]
-    names = builder.info.attributes(column.name for column in read)
+    names = _fill(builder.info, read, columns)
+    rows = _distinct([*zip(*(columns[name] for name in names), strict=True)] or [()])
+    if not await _hold(connection, builder, condition, read, rows):
+        builder.policy.deny()
+
+
+async def check_references(
+    connection: AsyncConnection, builder: QueryBuilder, columns: dict[str, list[Any]]
+) -> None:
+    """Check that a caller sees what new rows refer to, or adds it with them. It is done before they
+    are added, since a row must not give the right to refer to what it makes visible.
+
+    Args:
+        columns: the values of the rows, by attributes; gets the defaults of foreign keys.
+
+    Raises:
+        ForeignKeyViolation: the caller does not; the same as of a row that does not exist.
+        NotSupported: the database fills in a foreign key.
+    """
+    info = builder.info
+    for reference in builder.policy.references:
+        names = _fill(info, reference.columns, columns)
+        rows = {*zip(*(columns[name] for name in names), strict=True)}
+        if reference.is_of_tree and info.access.declared.add.visible:
+            keys = info.attributes(column.name for column in reference.referred)
+            rows -= {*zip(*(columns[key] for key in keys), strict=True)}
+        some = [row for row in rows if not any(value is None for value in row)]
+        if some and not await _hold(connection, builder, reference, reference.columns, some):
+            raise ForeignKeyViolation
+
+
+def _fill(
+    info: ModelInfo[Any], read: Sequence[Column[Any]], columns: dict[str, list[Any]]
+) -> Sequence[str]:
+    """Give rows the defaults of some columns, and return the names of their attributes."""
+    names = info.attributes(column.name for column in read)
     number = len(next(iter(columns.values())))
     for name, column in zip(names, read, strict=True):
         columns[name] = _filled(column, columns.get(name, [ABSENT] * number))
-    rows = _distinct([*zip(*(columns[name] for name in names), strict=True)] or [()])
+    return names
+
+
+async def _hold(
+    connection: AsyncConnection,
+    builder: QueryBuilder,
+    condition: Condition,
+    read: Sequence[Column[Any]],
+    rows: Sequence[Row],
+) -> bool:
+    """Return whether a condition holds for all of some rows.
+
+    Args:
+        read: the columns whose values the rows have.
+    """
     for start in range(0, len(rows), ROWS_A_CHECK):
         some = rows[start : start + ROWS_A_CHECK]
         tables = builder.tables(*(each for row in some for each in expressions_in(row)))
@@ -76,7 +146,8 @@ async def check_new_rows(
         admitted = admitted.where(*tables.where(condition, columns_of(new)))
         result = await connection.execute(tables.restrict(admitted))
         if result.scalar_one() < len(some):
-            builder.policy.deny()
+            return False
+    return True
 
 
 def changed_row(changes: Mapping[Column[Any], Any], row: RowColumns = own_columns) -> RowColumns:

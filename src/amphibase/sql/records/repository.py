@@ -35,7 +35,7 @@ from amphibase.records.arguments import check_filtered, check_limit, check_offse
 from amphibase.records.batch import Batch
 from amphibase.records.constraints import attributes_named
 from amphibase.records.many_to_many import ManyToMany
-from amphibase.records.model_info import ABSENT, ModelInfo
+from amphibase.records.model_info import ModelInfo
 from amphibase.records.ordering import Ordering
 from amphibase.records.upsert import changed_names, unique_names
 from amphibase.records.validators import validated
@@ -49,11 +49,16 @@ from amphibase.sql.records.insert import insert_one
 from amphibase.sql.records.json_rows import SqlJsonRows, json_object
 from amphibase.sql.records.limit import limited
 from amphibase.sql.records.loading import count_loadable, load_related
-from amphibase.sql.records.new_rows import check_new_rows
+from amphibase.sql.records.new_rows import check_new_row, check_new_rows, check_references
 from amphibase.sql.records.pages import list_name, read_page
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.referrers import still_referred_to
-from amphibase.sql.records.upsert import change_existing, existing_row, upsert_one
+from amphibase.sql.records.upsert import (
+    change_existing,
+    check_upserted_row,
+    existing_row,
+    upsert_one,
+)
 
 ROWS_AT_A_TIME = 1000
 
@@ -208,7 +213,7 @@ class SqlRepository(Generic[Model]):
         values, own = self._new(row)
         seen = not self._builder.rls or self._policy.sees_new(own=own)
         async with self._writing("add") as connection:
-            await self._check_new(connection, values, own)
+            await check_new_row(connection, self._builder, values, own=own)
             stored = await insert_one(connection, self._builder, values, seen=seen)
             stored = await self._with_computed(connection, stored)
         return self._info.stored(row, stored)
@@ -223,6 +228,7 @@ class SqlRepository(Generic[Model]):
         async with self._writing("add") as connection:
             addable = self._policy.addable(own=own)
             await check_new_rows(connection, self._builder, addable, batch.columns)
+            await check_references(connection, self._builder, batch.columns)
             await insert_many(connection, self._builder, batch, may_copy=may_copy, seen=seen)
             batch.add_computed(await computed_values(connection, self._builder, batch.keys))
         return batch.stored()
@@ -236,7 +242,7 @@ class SqlRepository(Generic[Model]):
             stored = await self._upsert_by_policies(values, own, names, changed)
         else:
             async with self._writing("add") as connection:
-                await self._check_new(connection, values, own)
+                await check_upserted_row(connection, self._builder, values, names, changed, own=own)
                 stored = await upsert_one(connection, self._builder, values, names, changed)
                 if stored is not None:
                     stored = await self._with_computed(connection, stored)
@@ -283,6 +289,8 @@ class SqlRepository(Generic[Model]):
         async with self._writing(*self._policy.operations(changes)) as connection:
             row = (await connection.execute(statement)).one_or_none()
             if row is None:
+                if changes:
+                    await self._statements.check(connection, changes, *where)
                 condition = self._statements.condition(changes)
                 await self._check_unchanged(connection, id, if_version, condition)
                 return None
@@ -350,14 +358,6 @@ class SqlRepository(Generic[Model]):
         """Return the values of a new row, and whether it is the caller's own."""
         values = self._info.values(row)
         return values, self._policy.own(values)
-
-    async def _check_new(
-        self, connection: AsyncConnection, values: dict[str, Any], own: bool
-    ) -> None:
-        """Check that the caller may add a row, which gets the defaults that this depends on."""
-        columns = {name: [values.get(name, ABSENT)] for name in self._info.column_of}
-        await check_new_rows(connection, self._builder, self._policy.addable(own=own), columns)
-        values |= {name: value for name, (value,) in columns.items() if value is not ABSENT}
 
     @asynccontextmanager
     async def _writing(self, *operations: Write) -> AsyncIterator[AsyncConnection]:

@@ -3,16 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, and_, update
+from sqlalchemy import Column, Select, and_, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.errors import ForeignKeyViolation
 from amphibase.models import utc_now
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.unique_keys import index_condition
 from amphibase.records.values import Row
 from amphibase.sql.records.insert import by_column
-from amphibase.sql.records.new_rows import changed_row, must_check_new, qualified_columns
+from amphibase.sql.records.new_rows import (
+    changed_row,
+    check_new_row,
+    must_check_new,
+    qualified_columns,
+)
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.tables_read import expressions_in
 
@@ -107,6 +113,55 @@ async def existing_row(
     statement = builder.visible(builder.info.select, *same)
     row = (await connection.execute(statement)).one_or_none()
     return None if row is None else tuple(row)
+
+
+async def check_upserted_row(
+    connection: AsyncConnection,
+    builder: QueryBuilder,
+    values: dict[str, Any],
+    on: Sequence[str],
+    changed: Sequence[str] | None,
+    *,
+    own: bool,
+) -> None:
+    """Check that a caller may add a row, and sees what it refers to or what the row that it meets
+    refers to already.
+
+    Args:
+        values: of the row, by attributes; gets the defaults that this depends on.
+        on, changed: as of `upsert_one`.
+        own: whether it is the caller's own.
+
+    Raises:
+        Unauthenticated, Forbidden, ForeignKeyViolation, NotSupported: as of `check_new_row`.
+    """
+    try:
+        await check_new_row(connection, builder, values, own=own)
+    except ForeignKeyViolation:
+        if not await _refers_as_before(connection, builder, values, on, changed):
+            raise
+
+
+async def _refers_as_before(
+    connection: AsyncConnection,
+    builder: QueryBuilder,
+    values: Values,
+    on: Sequence[str],
+    changed: Sequence[str] | None,
+) -> bool:
+    """Return whether an upsert meets a row that refers to the same rows already, or that it leaves
+    as it is. Only a row counts that the caller may change, or sees where it is left."""
+    info = builder.info
+    columns = {column.name for each in builder.policy.references for column in each.columns}
+    names = {*on, *({*info.attributes(columns)} & {*(changed or ())})}
+    same = [info.column_of[name].is_not_distinct_from(values.get(name)) for name in names]
+    policy = builder.of(info, with_deleted=True).policy
+    tables = builder.tables(*expressions_in(values.values()))
+    condition = policy.changeable if changed else policy.readable
+    there: Select[Any] = select(literal_column("1")).select_from(info.table).where(*same)
+    # Locked: were it gone by then, the upsert would add a row that refers to what is not seen.
+    there = there.where(*tables.where(condition)).with_for_update(of=info.table)
+    return (await connection.execute(tables.restrict(there))).first() is not None
 
 
 def _changes(info: ModelInfo[Any], key: Column[Any], new: Values) -> dict[Column[Any], Any]:
