@@ -54,6 +54,20 @@ PREDICATES_ON_POSTGRES = _of_postgres("predicate")
 ONE_DATABASE = ["sqlite", pytest.param("postgres", marks=pytest.mark.long)]
 """Of what HTTP decides before a database hears of it, or what the contract tests on each."""
 
+ACCOUNTS = pytest.mark.parametrize(
+    "backend_settings",
+    [
+        "sqlite",
+        "postgres",
+        pytest.param("combined", marks=pytest.mark.long),
+        "supabase",
+        pytest.param("supabase-remote", marks=pytest.mark.long),
+        "supabase-database",
+    ],
+    indirect=True,
+)
+"""Of accounts: a combined backend has those of one of its parts, here of Postgres."""
+
 CALLERS = {"anonymous": ANONYMOUS, "ann": ANN, "bob": BOB, "admin": ADMIN, "service": SERVICE}
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import bcrypt
 import pytest
 from argon2 import PasswordHasher
+from tests.backends import ACCOUNTS
 from tests.contract.signing_up import OTHER_PASSWORD, PASSWORD, check_revoked, sign_up, tokens_of
 
 from amphibase import (
@@ -25,6 +26,8 @@ from amphibase import (
     WeakPassword,
 )
 from amphibase.backend import Backend, Device
+
+pytestmark = ACCOUNTS
 
 
 class TestSignUp:

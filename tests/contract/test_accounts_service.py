@@ -4,6 +4,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from tests.backends import ACCOUNTS
 from tests.contract.signing_up import OTHER_PASSWORD, PASSWORD, check_revoked, sign_up, tokens_of
 
 from amphibase import (
@@ -19,6 +20,8 @@ from amphibase import (
     UserBanned,
 )
 from amphibase.backend import Backend
+
+pytestmark = ACCOUNTS
 
 
 class TestForTheService:
