@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from main import db
 
-from amphibase import Caller, Forbidden
+from amphibase import Caller, ForeignKeyViolation
 from amphibase.testing.client import Client
 from amphibase.testing.emails import SentEmails
 from models import TicketTag
@@ -137,7 +137,7 @@ async def test_a_tag_of_others_is_put_on_no_ticket_whether_it_exists_or_not(
     id = UUID((await lead.get("/api/users/me")).json()["id"])
     ticket_tags = db.state.backend.repository(TicketTag, Caller("authenticated", id))
     for tag_id in (UUID(tag["id"]), id):
-        with pytest.raises(Forbidden):
+        with pytest.raises(ForeignKeyViolation):
             await ticket_tags.add(TicketTag(ticket_id=UUID(ticket["id"]), tag_id=tag_id))
 
 
