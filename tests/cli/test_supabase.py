@@ -15,6 +15,8 @@ import psycopg
 import pytest
 from tests.cli.local_supabase import ANON_KEY, MIGRATION, SEED, Cli, titles
 
+from amphibase.gateway.data_dir import DataDir
+
 NAMES = {"API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "JWT_SECRET", "INBOX_URL"}
 
 
@@ -254,6 +256,7 @@ def test_reset_leaves_no_role_of_a_migration_and_no_setting_of_one(
 def test_what_a_killed_one_left_behind_is_not_taken_for_one_that_runs(cli: Cli) -> None:
     state = json.loads((cli.folder / ".amphibase/state.json").read_text())
     os.kill(state["pid"], signal.SIGKILL)
+    assert DataDir(cli.folder / ".amphibase").wait_until_free(60)  # until it has ended
     assert cli("status").returncode == 1
     assert titles(cli.start()) == ["from the seed; once"]
 

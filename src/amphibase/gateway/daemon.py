@@ -50,6 +50,7 @@ def start(settings: GatewaySettings, warn: Callable[[str], None]) -> RunningGate
                 if word == "ready":
                     return RunningGateway(**content)
                 if word == "error":
+                    os.waitpid(child, 0)  # another start would find the folder taken
                     raise ConfigurationError(content)
                 warn(content)
     except KeyboardInterrupt:

@@ -17,6 +17,8 @@ LOCK_FILE = "gateway.lock"
 LOG_FILE = "gateway.log"
 PASSWORD_FILE = "authenticator.password"
 PROBE_SECONDS = 10
+END_SECONDS = 1
+"""How long to wait for a gateway that may be about to end."""
 NAME_SECONDS = 20
 POSTGRES = "postgres"
 STORAGE = "storage"
@@ -69,10 +71,11 @@ class DataDir:
         Returns:
             A descriptor: the folder is locked until it, and its copies in forks, are closed.
         """
-        deadline = time.monotonic() + PROBE_SECONDS
+        began = time.monotonic()
         while (descriptor := self._lock(fcntl.LOCK_EX)) is None:
             # A gateway has it for itself; whoever checks whether one runs shares it, and goes.
-            if self._is_locked() or time.monotonic() > deadline:
+            limit = END_SECONDS if self._is_locked() else PROBE_SECONDS
+            if time.monotonic() > began + limit:
                 return None
             time.sleep(0.01)
         os.ftruncate(descriptor, 0)  # whom it named has ended
