@@ -52,7 +52,7 @@ from amphibase.access.conditions import (
     Never,
     implies,
 )
-from amphibase.models import SoftDelete
+from amphibase.models import Owned, SoftDelete
 from amphibase.records.model_access import access_of
 
 
@@ -338,6 +338,19 @@ def test_references_to_owned_models_are_visible_by_default() -> None:
         references = access_of(model).references
         tables = {each.columns[0].name: each.table.name for each in references}
         assert tables == expected.get(model, {})
+
+
+def test_a_reference_is_known_by_the_name_of_its_column() -> None:
+    class Others(DeclarativeBase):
+        pass
+
+    class Node(Owned, Others):
+        __tablename__ = "nodes"
+        above: Mapped[uuid.UUID] = mapped_column("above_id", ForeignKey("nodes.id"), key="up")
+
+    (reference,) = access_of(Node).references
+    assert [column.name for column in reference.columns] == ["above_id"]
+    assert reference.is_of_tree
 
 
 def test_rules_that_lead_in_a_circle_are_rejected_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,7 +187,8 @@ class _Binding:
     def _referred(self, table: Table, key: ForeignKeyConstraint) -> Iterator[RefersTo]:
         """Yield the condition that the caller sees the row which a foreign key refers to, if this
         matters and not every row is seen."""
-        columns = tuple(table.columns[column.name] for column in key.columns)
+        by_name = {column.name: column for column in table.columns}
+        columns = tuple(by_name[column.name] for column in key.columns)
         declared = {column.info.get("references") for column in columns}
         # The name alone: what it stands for may be missing where no condition needs it.
         name = key.elements[0].target_fullname.rpartition(".")[0]
