@@ -52,7 +52,7 @@ from amphibase.access.conditions import (
     Never,
     implies,
 )
-from amphibase.models import Owned, SoftDelete
+from amphibase.models import SoftDelete
 from amphibase.records.model_access import access_of
 
 
@@ -344,9 +344,13 @@ def test_a_reference_is_known_by_the_name_of_its_column() -> None:
     class Others(DeclarativeBase):
         pass
 
-    class Node(Owned, Others):
+    class Node(Others):
         __tablename__ = "nodes"
-        above: Mapped[uuid.UUID] = mapped_column("above_id", ForeignKey("nodes.id"), key="up")
+        __access__ = Access(read=authenticated)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        above: Mapped[int] = mapped_column(
+            "above_id", ForeignKey("nodes.id"), key="up", info={"references": "visible"}
+        )
 
     (reference,) = access_of(Node).references
     assert [column.name for column in reference.columns] == ["above_id"]
