@@ -37,7 +37,7 @@ class Deletion(NamedTuple):
     kept: set[str]
 
 
-class _Source(NamedTuple):
+class _Copy(NamedTuple):
     """An object that is to be copied.
 
     Attributes:
@@ -179,13 +179,13 @@ class ObjectStorage:
         """
         check_key(to[1])
 
-        async def find() -> _Source:
+        async def find() -> _Copy:
             row = await self._find(caller, path, operation)
             metadata = {**metadata_of(row), **changes, "lastModified": timestamp(utc_now())}
             keeps_own = keeps_metadata and user_metadata is None
             own = row["user_metadata"] if keeps_own else user_metadata
             new = NewObject(caller, to, operation, overwrite, metadata, own)
-            return _Source(row["version"], metadata, new, await self._uploader.check(new))
+            return _Copy(row["version"], metadata, new, await self._uploader.check(new))
 
         version = uuid7()
         try:

@@ -41,7 +41,7 @@ ENABLE = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 """What brings a trigger back into each state that `tgenabled` may be in when it fires."""
 
 
-class Trigger(NamedTuple):
+class TargetTrigger(NamedTuple):
     """A trigger as the database has it.
 
     Attributes:
@@ -176,13 +176,13 @@ async def _check_log(connection: AsyncConnection, table: TableName) -> None:
         )
 
 
-async def _read(connection: AsyncConnection, table: TableName, name: str) -> Trigger | None:
+async def _read(connection: AsyncConnection, table: TableName, name: str) -> TargetTrigger | None:
     async with connection.transaction():
         # Only with an empty one do all names in a definition come with their schemas.
         await connection.execute("SET LOCAL search_path = pg_catalog")
         cursor = await connection.execute(READ, _names(connection, table, name))
         row = await cursor.fetchone()
-    return None if row is None else Trigger(*row)
+    return None if row is None else TargetTrigger(*row)
 
 
 def _names(connection: AsyncConnection, table: TableName, name: str) -> tuple[str, str]:

@@ -59,7 +59,7 @@ ISOLATION = "default_transaction_isolation"
 """A function's setting that is the transaction's in any case: within one it would come too late."""
 
 
-class _Reader:
+class _CatalogReader:
     """Reads the rows of the queries of `introspection.sql`, by their names.
 
     Args:
@@ -121,7 +121,7 @@ async def read_catalog(
         for setting in _SETTINGS:
             await cursor.execute(setting)
         return await _catalog(
-            _Reader(cursor, schemas), schemas, hoisted_settings, timezones, connection.info
+            _CatalogReader(cursor, schemas), schemas, hoisted_settings, timezones, connection.info
         )
 
 
@@ -136,7 +136,7 @@ async def read_timezones(connection: psycopg.AsyncConnection[Any]) -> frozenset[
 
 
 async def _catalog(
-    reader: _Reader,
+    reader: _CatalogReader,
     schemas: Sequence[str],
     hoisted_settings: Sequence[str],
     timezones: frozenset[str],
@@ -177,7 +177,7 @@ def _queries() -> dict[str, str]:
     return {name.strip(): query for name, _, query in named}
 
 
-async def _primary_keys(reader: _Reader) -> dict[Name, tuple[tuple[str, ...], ...]]:
+async def _primary_keys(reader: _CatalogReader) -> dict[Name, tuple[tuple[str, ...], ...]]:
     primary: dict[Name, tuple[str, ...]] = {}
     unique: dict[Name, list[tuple[str, ...]]] = defaultdict(list)
     async for row in reader.rows("keys"):
@@ -189,7 +189,7 @@ async def _primary_keys(reader: _Reader) -> dict[Name, tuple[tuple[str, ...], ..
     return {name: (primary.get(name, ()), *unique.get(name, ())) for name in {**primary, **unique}}
 
 
-async def _tables(reader: _Reader, keys: _Keys) -> Mapping[Name, Table]:
+async def _tables(reader: _CatalogReader, keys: _Keys) -> Mapping[Name, Table]:
     columns = {
         reader.name(row.schema, row.table): row.columns async for row in reader.rows("columns")
     }
@@ -210,7 +210,7 @@ def _columns(definitions: str) -> dict[str, Column]:
 
 
 async def _relationships(
-    reader: _Reader,
+    reader: _CatalogReader,
     keys: _Keys,
     views: Mapping[Name, Sequence[ViewColumn]],
     schemas: Sequence[str],
@@ -228,7 +228,7 @@ async def _relationships(
     return Lazily(foreign_keys.relations, foreign_keys.relationships)
 
 
-async def _view_columns(reader: _Reader) -> dict[Name, tuple[ViewColumn, ...]]:
+async def _view_columns(reader: _CatalogReader) -> dict[Name, tuple[ViewColumn, ...]]:
     """What each view shows of tables: through other views, too."""
     direct = {row.oid: origins(row.definition) async for row in reader.rows("views")}
     relations = {*direct, *(oid for columns in direct.values() for oid, _ in columns.values())}
@@ -275,7 +275,7 @@ def _key_of_view(shown: Sequence[ViewColumn], keys: _Keys) -> tuple[tuple[str, .
 
 
 async def _functions(
-    reader: _Reader, hoisted_settings: Sequence[str]
+    reader: _CatalogReader, hoisted_settings: Sequence[str]
 ) -> dict[Name, tuple[Routine, ...]]:
     functions: dict[Name, list[Routine]] = defaultdict(list)
     async for row in reader.rows("functions"):
@@ -285,7 +285,7 @@ async def _functions(
     return {name: tuple(sorted(each, key=_rank)) for name, each in functions.items()}
 
 
-def _function(reader: _Reader, row: Any, hoisted_settings: Sequence[str]) -> Routine:
+def _function(reader: _CatalogReader, row: Any, hoisted_settings: Sequence[str]) -> Routine:
     required = len(row.types) - row.defaults
     parameters = tuple(
         Parameter(name or "", type, index < required, variadic)
@@ -319,7 +319,7 @@ def _rank(function: Routine) -> tuple[object, ...]:
 
 
 async def _computed(
-    reader: _Reader,
+    reader: _CatalogReader,
 ) -> tuple[dict[Name, tuple[ComputedRelationship, ...]], dict[Name, frozenset[Name]]]:
     """Functions of a row: those that lead to rows, and those that give a value."""
     relationships: dict[Name, list[ComputedRelationship]] = defaultdict(list)
@@ -342,13 +342,13 @@ async def _computed(
     )
 
 
-async def _role_settings(reader: _Reader) -> dict[str, dict[str, str]]:
+async def _role_settings(reader: _CatalogReader) -> dict[str, dict[str, str]]:
     settings: dict[str, dict[str, str]] = defaultdict(dict)
     async for row in reader.rows("role_settings"):  # a database's own come last, and win
         settings[row.role][row.name] = row.value
     return dict(settings)
 
 
-def _media_handler(reader: _Reader, row: Any) -> MediaHandler:
+def _media_handler(reader: _CatalogReader, row: Any) -> MediaHandler:
     target = reader.name(row.target_schema, row.target_name) if row.target_name else None
     return MediaHandler(reader.name(row.schema, row.name), row.media_type, target)
