@@ -106,7 +106,11 @@ def test_a_table_may_have_more_columns_than_a_function_of_sqlite_has_arguments()
 
     columns = [Column(f"c{number}", String) for number in range(130)]
     table = Table("broad", Other.metadata, Column("id", Integer, primary_key=True), *columns)
-    type("Broad", (Other,), {"__table__": table, "__changes__": True})
+
+    class Broad(Other):
+        __table__ = table
+        __changes__ = True
+
     values = dict.fromkeys([each.name for each in columns], '{"}')
     with create_engine("sqlite://").begin() as connection:
         Other.metadata.create_all(connection)

@@ -18,6 +18,9 @@ const subscribed = (channel) =>
   )
 const received = (channel, type, filter) =>
   new Promise((resolve) => channel.on(type, filter, resolve))
+const until = async (isReached) => {
+  while (!isReached()) await new Promise((resolve) => setTimeout(resolve, 20))
+}
 
 for (const vsn of ['1.0.0', '2.0.0']) {
   const [ann, bob] = [0, 0].map(() => client({}, { realtime: { vsn } }))
@@ -43,6 +46,7 @@ for (const vsn of ['1.0.0', '2.0.0']) {
   assert.equal(await mine.track({ mood: 'calm' }), 'ok')
   assert.equal(await joined, 'calm')
   await synced
+  await until(() => mine.presenceState().ann)
   assert.equal(mine.presenceState().ann[0].mood, 'calm')
   assert.equal(await mine.untrack(), 'ok')
   assert.equal((await left).key, 'ann')
@@ -104,9 +108,6 @@ assert.deepEqual((await said).payload, { n: 1 })
 
 // A token that is refreshed in the middle, and a connection that is lost
 const titles = () => events.map(([, title]) => title)
-const until = async (isReached) => {
-  while (!isReached()) await new Promise((resolve) => setTimeout(resolve, 20))
-}
 await ok(bob.auth.refreshSession())
 await ok(bob.from('notes').insert({ title: 'after the refresh' }))
 await until(() => titles().includes('after the refresh'))
