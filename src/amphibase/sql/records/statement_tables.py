@@ -101,10 +101,10 @@ class StatementTables:
             return
         info = self._policy.info
         own = [info.column_of[name] for name in info.hidden]
-        for part in sorted(read.unseen):
+        if read.unseen:
             raise NotSupported(
-                f"{part} reads tables that cannot be seen in the expression, and so cannot be "
-                "limited to what the caller may see; only the service uses it in a filter"
+                f"{min(read.unseen)} reads tables that cannot be seen in the expression, and so "
+                "cannot be limited to what the caller may see; only the service uses it in a filter"
             )
         check_readable({*read.hidden, *(each for each in own if read.holds(each.name))})
 
