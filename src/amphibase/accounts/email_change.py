@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, EmailToken, Kind
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.models import utc_now
 
 
@@ -33,7 +33,7 @@ class EmailChanges:
 
     async def begin(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user: Row[Any],
         email: str,
         *,
@@ -67,7 +67,7 @@ class EmailChanges:
         return EmailChangeTokens(new, await issue("email_change_token_current", user.email))
 
     async def confirm(
-        self, connection: AsyncConnection, user: Row[Any], *, needs_other: bool
+        self, connection: SqlConnection, user: Row[Any], *, needs_other: bool
     ) -> bool:
         """Take one confirmation, whose token has been used up; return whether it was the last.
 

@@ -11,7 +11,6 @@ from typing import Any, Never
 from uuid import UUID
 
 from sqlalchemy import Row, delete
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.one_time_tokens import OneTimeTokens
 from amphibase.accounts.passwords import PasswordWorkers, needs_rehash
@@ -26,7 +25,7 @@ from amphibase.accounts.user_states import (
 )
 from amphibase.accounts.users import Users, merged
 from amphibase.backend import Claims, Device
-from amphibase.database.engine import Database
+from amphibase.database.sql_connection import SqlConnection, SqlDatabase
 from amphibase.errors import (
     EmailAlreadyRegistered,
     EmailNotConfirmed,
@@ -36,7 +35,7 @@ from amphibase.errors import (
 from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
 
-AddedClaims = Callable[[AsyncConnection, Row[Any], OpenSession], Awaitable[Claims]]
+AddedClaims = Callable[[SqlConnection, Row[Any], OpenSession], Awaitable[Claims]]
 """Returns what the access token of a user's session has beside the standard claims."""
 
 
@@ -87,7 +86,7 @@ class AccountEngine:
 
     def __init__(
         self,
-        database: Database,
+        database: SqlDatabase,
         tables: Tables,
         sessions: Sessions,
         tokens: OneTimeTokens,
@@ -156,7 +155,7 @@ class AccountEngine:
         return password_hash if is_stored else None
 
     async def sign_in(
-        self, connection: AsyncConnection, checked: CheckedPassword, device: Device
+        self, connection: SqlConnection, checked: CheckedPassword, device: Device
     ) -> tuple[Row[Any], OpenSession]:
         """Open a session; a hash of an older kind is replaced.
 
@@ -178,14 +177,14 @@ class AccountEngine:
         return user, await self.open_session(connection, user, device, "password")
 
     async def open_session(
-        self, connection: AsyncConnection, user: Row[Any], device: Device, method: str
+        self, connection: SqlConnection, user: Row[Any], device: Device, method: str
     ) -> OpenSession:
         """Open a session of a user; see `Sessions.open`."""
         session = await self.sessions.open(connection, user.id, device, method)
         return await self.with_claims(connection, user, session)
 
     async def with_claims(
-        self, connection: AsyncConnection, user: Row[Any], session: OpenSession
+        self, connection: SqlConnection, user: Row[Any], session: OpenSession
     ) -> OpenSession:
         """Return a session with the claims of its next access token, which hooks may add."""
         if self._added_claims is None:
@@ -228,7 +227,7 @@ class AccountEngine:
 
     async def prove_email(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user: Row[Any],
         *,
         password_hash: str | None = None,
@@ -269,7 +268,7 @@ class AccountEngine:
         return await self.users.get(connection, user.id)
 
     async def change_email(
-        self, connection: AsyncConnection, user: Row[Any], email: str, *, is_proven: bool = True
+        self, connection: SqlConnection, user: Row[Any], email: str, *, is_proven: bool = True
     ) -> None:
         """Set another address of the user, who is not anonymous after that.
 
@@ -294,14 +293,14 @@ class AccountEngine:
         if self._confirms_emails or not user.is_anonymous:
             await self.users.sync_providers(connection, user.id)
 
-    async def check_address_free(self, connection: AsyncConnection, email: str) -> None:
+    async def check_address_free(self, connection: SqlConnection, email: str) -> None:
         """Raise EmailAlreadyRegistered where an account has the address."""
         user = await self.users.find_by_email(connection, email)
         if user is not None and not is_unproven_sign_up(user):
             raise EmailAlreadyRegistered
 
     async def claim_address(
-        self, connection: AsyncConnection, email: str, user_id: UUID | None = None
+        self, connection: SqlConnection, email: str, user_id: UUID | None = None
     ) -> None:
         """Take an address for a user, and delete the unconfirmed sign-ups with it.
 
@@ -323,7 +322,7 @@ class AccountEngine:
 
     async def set_password(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user: Row[Any],
         password_hash: str,
         *,
@@ -338,9 +337,7 @@ class AccountEngine:
         await self.revoke_outstanding(connection, user, encrypted_password=password_hash)
         await self.sessions.end(connection, user.id, keep=keep_session)
 
-    async def ban(
-        self, connection: AsyncConnection, user: Row[Any], until: datetime | None
-    ) -> None:
+    async def ban(self, connection: SqlConnection, user: Row[Any], until: datetime | None) -> None:
         """Ban a user, or lift the ban with None."""
         if until is None:
             await self.users.change(connection, user.id, banned_until=None)
@@ -348,7 +345,7 @@ class AccountEngine:
             await self.revoke_outstanding(connection, user, banned_until=until)
 
     async def set_confirmed(
-        self, connection: AsyncConnection, user: Row[Any], is_confirmed: bool
+        self, connection: SqlConnection, user: Row[Any], is_confirmed: bool
     ) -> None:
         """Confirm an address by an administrator's word, or take that back.
 
@@ -361,7 +358,7 @@ class AccountEngine:
             connection, user.id, "email", user.email, verified=is_confirmed
         )
 
-    async def delete(self, connection: AsyncConnection, id: UUID) -> bool:
+    async def delete(self, connection: SqlConnection, id: UUID) -> bool:
         """Delete an account with all that is under way for it; return whether it existed."""
         user = await self.users.find(connection, id, lock=True)
         if user is not None:
@@ -369,7 +366,7 @@ class AccountEngine:
         return await self.users.delete(connection, id)
 
     async def revoke_outstanding(
-        self, connection: AsyncConnection, user: Row[Any], **values: Any
+        self, connection: SqlConnection, user: Row[Any], **values: Any
     ) -> None:
         """Revoke every link, code, flow, pending change and pending sign-up of a user.
 

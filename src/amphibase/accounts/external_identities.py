@@ -12,12 +12,12 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.user_states import is_banned
 from amphibase.accounts.users import merged
 from amphibase.backend import Claims
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import Conflict, EmailNotConfirmed, IdentityNotLinked, NotFound, UserBanned
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
@@ -102,7 +102,7 @@ class ExternalIdentities:
         self._table = tables.identities
 
     async def owner(
-        self, connection: AsyncConnection, identity: ExternalIdentity, *, lock: bool = False
+        self, connection: SqlConnection, identity: ExternalIdentity, *, lock: bool = False
     ) -> Row[Any] | None:
         """Return whom `sign_in` would sign in.
 
@@ -119,7 +119,7 @@ class ExternalIdentities:
         return await self._users.find_by_email(connection, identity.email, lock=lock)
 
     async def sign_in(
-        self, connection: AsyncConnection, identity: ExternalIdentity
+        self, connection: SqlConnection, identity: ExternalIdentity
     ) -> ExternalSignIn | None:
         """Return the user of an account at a third party, locked; None where it is a new one.
 
@@ -150,7 +150,7 @@ class ExternalIdentities:
 
     async def add_user(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         identity: ExternalIdentity,
         *,
         id: UUID,
@@ -188,7 +188,7 @@ class ExternalIdentities:
         return await self._users.get(connection, id)
 
     async def accept_invitation(
-        self, connection: AsyncConnection, user: Row[Any], identity: ExternalIdentity
+        self, connection: SqlConnection, user: Row[Any], identity: ExternalIdentity
     ) -> Row[Any]:
         """Sign an invited user in, whose invitation has been redeemed; return the row.
 
@@ -210,7 +210,7 @@ class ExternalIdentities:
         return await self._users.get(connection, user.id)
 
     async def link(
-        self, connection: AsyncConnection, user_id: UUID, identity: ExternalIdentity
+        self, connection: SqlConnection, user_id: UUID, identity: ExternalIdentity
     ) -> Row[Any]:
         """Link an account at a third party to a user who is signed in; return its row.
 
@@ -246,7 +246,7 @@ class ExternalIdentities:
         return await self._add(connection, user.id, identity)
 
     async def _find(
-        self, connection: AsyncConnection, identity: ExternalIdentity, *, lock: bool = False
+        self, connection: SqlConnection, identity: ExternalIdentity, *, lock: bool = False
     ) -> Row[Any] | None:
         """Return the row of an identity.
 
@@ -263,7 +263,7 @@ class ExternalIdentities:
         )
         return rows.one_or_none()
 
-    async def unlink(self, connection: AsyncConnection, user: Row[Any], id: UUID) -> None:
+    async def unlink(self, connection: SqlConnection, user: Row[Any], id: UUID) -> None:
         """Remove an identity at a third party.
 
         Args:
@@ -285,7 +285,7 @@ class ExternalIdentities:
         await self._users.sync_providers(connection, user.id)
 
     async def _add(
-        self, connection: AsyncConnection, user_id: UUID, identity: ExternalIdentity
+        self, connection: SqlConnection, user_id: UUID, identity: ExternalIdentity
     ) -> Row[Any]:
         now = utc_now()
         added = await connection.execute(
@@ -307,7 +307,7 @@ class ExternalIdentities:
         return row
 
     async def _refresh(
-        self, connection: AsyncConnection, row: Row[Any], identity: ExternalIdentity
+        self, connection: SqlConnection, row: Row[Any], identity: ExternalIdentity
     ) -> None:
         now = utc_now()
         await connection.execute(

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Select, delete, func, insert, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.sessions import digest, new_token
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
@@ -108,7 +108,7 @@ class OneTimeTokens:
 
     async def issue(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user_id: UUID,
         kind: Kind,
         recipient: str,
@@ -138,15 +138,15 @@ class OneTimeTokens:
         )
         return token
 
-    async def user_of(self, connection: AsyncConnection, token: str, kind: Kind) -> UUID | None:
+    async def user_of(self, connection: SqlConnection, token: str, kind: Kind) -> UUID | None:
         """Return the user that a token was issued to, where it could be redeemed now."""
-        found = await connection.execute(
+        id: UUID | None = await connection.scalar(
             self._valid(token, kind).with_only_columns(self._table.c.user_id)
         )
-        return found.scalars().first()
+        return id
 
     async def redeem(
-        self, connection: AsyncConnection, token: str, kind: Kind, *, sent_to: str | None = None
+        self, connection: SqlConnection, token: str, kind: Kind, *, sent_to: str | None = None
     ) -> UUID | None:
         """Use a token up; return the user it was issued to, or None where it is not valid.
 
@@ -164,10 +164,11 @@ class OneTimeTokens:
         deleted = await connection.execute(
             delete(self._table).where(self._table.c.id == id).returning(self._table.c.user_id)
         )
-        return deleted.scalar_one_or_none()
+        user_id: UUID | None = deleted.scalar_one_or_none()
+        return user_id
 
     async def redeem_any(
-        self, connection: AsyncConnection, token: str, *kinds: Kind
+        self, connection: SqlConnection, token: str, *kinds: Kind
     ) -> tuple[UUID, Kind] | None:
         """Use up a token of one of the kinds; return its user and kind."""
         for kind in kinds:
@@ -177,7 +178,7 @@ class OneTimeTokens:
 
     async def redeem_code(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user_id: UUID,
         code: str,
         *kinds: Kind,
@@ -194,7 +195,7 @@ class OneTimeTokens:
                     return kind
         return None
 
-    async def revoke(self, connection: AsyncConnection, user_id: UUID, *kinds: Kind) -> None:
+    async def revoke(self, connection: SqlConnection, user_id: UUID, *kinds: Kind) -> None:
         """Revoke the user's tokens of these kinds; all where no kind is named."""
         statement = delete(self._table).where(self._table.c.user_id == user_id)
         if kinds:

@@ -6,9 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, delete, insert, literal, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.sessions import digest
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
 
@@ -30,7 +30,7 @@ class PendingSignUps:
         self._table = tables.pending_sign_ups
         self._lifetime = lifetime
 
-    async def valid(self, connection: AsyncConnection, email: str) -> Sequence[Row[Any]]:
+    async def valid(self, connection: SqlConnection, email: str) -> Sequence[Row[Any]]:
         """Return the sign-ups of an address whose tokens are still valid, oldest first."""
         table = self._table
         rows = await connection.execute(
@@ -40,7 +40,7 @@ class PendingSignUps:
         )
         return rows.all()
 
-    async def add(self, connection: AsyncConnection, **values: Any) -> None:
+    async def add(self, connection: SqlConnection, **values: Any) -> None:
         """Add a sign-up, and delete those of all addresses that have expired."""
         table = self._table
         expired = (
@@ -52,7 +52,7 @@ class PendingSignUps:
         await connection.execute(delete(table).where(table.c.id.in_(expired)))
         await connection.execute(insert(table).values(created_at=utc_now(), **values))
 
-    async def contest(self, connection: AsyncConnection, email: str, is_contested: bool) -> None:
+    async def contest(self, connection: SqlConnection, email: str, is_contested: bool) -> None:
         """Mark that different passwords were pending for an address at the same time.
 
         Args:
@@ -65,17 +65,17 @@ class PendingSignUps:
             .values(is_contested=or_(table.c.is_contested, literal(is_contested)))
         )
 
-    async def renew(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
+    async def renew(self, connection: SqlConnection, id: UUID, **values: Any) -> None:
         """Write the columns of a sign-up whose email is sent again; its time begins anew."""
         await connection.execute(
             update(self._table).where(self._table.c.id == id).values(created_at=utc_now(), **values)
         )
 
-    async def discard(self, connection: AsyncConnection, id: UUID) -> None:
+    async def discard(self, connection: SqlConnection, id: UUID) -> None:
         """Delete one sign-up."""
         await connection.execute(delete(self._table).where(self._table.c.id == id))
 
-    async def find(self, connection: AsyncConnection, *tokens: str) -> Row[Any] | None:
+    async def find(self, connection: SqlConnection, *tokens: str) -> Row[Any] | None:
         """Return the sign-up with one of these tokens while it is valid."""
         table = self._table
         rows = await connection.execute(
@@ -89,7 +89,7 @@ class PendingSignUps:
         )
         return rows.one_or_none()
 
-    async def delete(self, connection: AsyncConnection, *emails: str | None) -> None:
+    async def delete(self, connection: SqlConnection, *emails: str | None) -> None:
         """Delete all sign-ups of these addresses."""
         addresses = [email.lower() for email in emails if email]
         await connection.execute(delete(self._table).where(self._table.c.email.in_(addresses)))

@@ -3,10 +3,10 @@
 from typing import Any
 
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.user_states import is_banned
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.models import utc_now
 
 
@@ -25,7 +25,7 @@ def is_unproven_by_phone(user: Row[Any]) -> bool:
     )
 
 
-async def prove_phone(engine: AccountEngine, connection: AsyncConnection, user: Row[Any]) -> None:
+async def prove_phone(engine: AccountEngine, connection: SqlConnection, user: Row[Any]) -> None:
     """Record that the number is the user's, who is not anonymous after that.
 
     Args:
@@ -39,7 +39,7 @@ async def prove_phone(engine: AccountEngine, connection: AsyncConnection, user: 
 
 
 async def change_phone(
-    engine: AccountEngine, connection: AsyncConnection, user: Row[Any], phone: str
+    engine: AccountEngine, connection: SqlConnection, user: Row[Any], phone: str
 ) -> None:
     """Set another number of the user, which is proven, and add the identity of it.
 

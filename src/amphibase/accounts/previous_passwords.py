@@ -4,9 +4,9 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import Row, func, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.users import Users
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.schema.tables import Tables
 
 
@@ -49,7 +49,7 @@ class PreviousPasswords:
         id = await self._project.user_id(email, password)
         return user is not None and not user.encrypted_password and user.id == id
 
-    async def store(self, connection: AsyncConnection, id: UUID, password_hash: str) -> bool:
+    async def store(self, connection: SqlConnection, id: UUID, password_hash: str) -> bool:
         """Store the hash of a user who still has none; return whether that was so."""
         user = await self._users.find(connection, id, lock=True)
         if user is None or user.encrypted_password:
@@ -57,7 +57,7 @@ class PreviousPasswords:
         await self._users.change(connection, id, encrypted_password=password_hash)
         return True
 
-    async def count_left(self, connection: AsyncConnection) -> int:
+    async def count_left(self, connection: SqlConnection) -> int:
         """Count the accounts with an address and without a password."""
         table = self._table.c
         statement = select(func.count()).where(
@@ -66,7 +66,8 @@ class PreviousPasswords:
             table.deleted_at.is_(None),
             table.is_sso_user.is_(False),
         )
-        return (await connection.execute(statement)).scalar_one()
+        count: int = (await connection.execute(statement)).scalar_one()
+        return count
 
     async def close(self) -> None:
         """Close the connections to the project."""

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import Table, delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import UserSession
+from amphibase.database.sql_connection import SqlConnection
 
 
 async def sessions_of(
-    connection: AsyncConnection, table: Table, user_id: UUID
+    connection: SqlConnection, table: Table, user_id: UUID
 ) -> Sequence[UserSession]:
     """Return where a user is signed in, newest first."""
     rows = await connection.execute(
@@ -31,7 +31,7 @@ async def sessions_of(
 
 
 async def end_sessions(
-    connection: AsyncConnection,
+    connection: SqlConnection,
     table: Table,
     user_id: UUID,
     session_id: UUID | None = None,

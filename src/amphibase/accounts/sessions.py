@@ -20,10 +20,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Insert, Row, delete, func, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.session_rows import end_sessions, sessions_of
 from amphibase.backend import NO_CLAIMS, Claims, Device, UserSession
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.database.together import execute_together
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
@@ -126,7 +126,7 @@ class Sessions:
         self._single_per_user = single_per_user
 
     async def open(
-        self, connection: AsyncConnection, user_id: UUID, device: Device, method: str
+        self, connection: SqlConnection, user_id: UUID, device: Device, method: str
     ) -> OpenSession:
         """Open a session and delete the user's expired ones.
 
@@ -158,9 +158,7 @@ class Sessions:
         amr = [{"method": method, "timestamp": int(now.timestamp())}]
         return OpenSession(session_id, user_id, token, amr, method=method)
 
-    async def rotate(
-        self, connection: AsyncConnection, token: str
-    ) -> OpenSession | RefreshRejection:
+    async def rotate(self, connection: SqlConnection, token: str) -> OpenSession | RefreshRejection:
         """Exchange a refresh token for the next one.
 
         What a rejection does (ending the session) is part of the transaction: commit it, then
@@ -202,7 +200,7 @@ class Sessions:
         return OpenSession(session.id, session.user_id, following, amr, session.aal or "aal1")
 
     async def raise_to_aal2(
-        self, connection: AsyncConnection, session_id: UUID, factor_id: UUID, method: str
+        self, connection: SqlConnection, session_id: UUID, factor_id: UUID, method: str
     ) -> OpenSession | None:
         """Raise a session to `aal2` after a second factor, and exchange its refresh token.
 
@@ -233,13 +231,13 @@ class Sessions:
         amr = await self._methods(connection, session_id)
         return OpenSession(session_id, session.user_id, following, amr, session.aal, method)
 
-    async def of(self, connection: AsyncConnection, user_id: UUID) -> Sequence[UserSession]:
+    async def of(self, connection: SqlConnection, user_id: UUID) -> Sequence[UserSession]:
         """Return where a user is signed in, newest first."""
         return await sessions_of(connection, self._sessions, user_id)
 
     async def end(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user_id: UUID,
         session_id: UUID | None = None,
         *,
@@ -263,7 +261,7 @@ class Sessions:
         return is_older or (session.not_after or now) < now
 
     async def _validity_rejection(
-        self, connection: AsyncConnection, session: Row[Any], used: Row[Any], now: datetime
+        self, connection: SqlConnection, session: Row[Any], used: Row[Any], now: datetime
     ) -> RefreshRejection | None:
         oldest = self._oldest(now)
         if self._is_over(session, now):
@@ -286,7 +284,7 @@ class Sessions:
         is_superseded = (await connection.execute(newer.limit(1))).first() is not None
         return RefreshRejection.SUPERSEDED if is_superseded else None
 
-    async def _lock_session_of(self, connection: AsyncConnection, token: str) -> Row[Any] | None:
+    async def _lock_session_of(self, connection: SqlConnection, token: str) -> Row[Any] | None:
         # The lock comes first and the token is read in a statement of its own: on Postgres only
         # a new statement sees what the lock's former holder has committed.
         owner = select(self._tokens.c.session_id).where(
@@ -300,7 +298,7 @@ class Sessions:
             )
         ).one_or_none()
 
-    async def _active(self, connection: AsyncConnection, session_id: UUID) -> Row[Any] | None:
+    async def _active(self, connection: SqlConnection, session_id: UUID) -> Row[Any] | None:
         # The newest: sessions that came from Supabase may have several.
         return (
             await connection.execute(
@@ -312,7 +310,7 @@ class Sessions:
         ).one_or_none()
 
     async def _active_after(
-        self, connection: AsyncConnection, session_id: UUID, used: Row[Any], now: datetime
+        self, connection: SqlConnection, session_id: UUID, used: Row[Any], now: datetime
     ) -> str | None:
         active = await self._active(connection, session_id)
         if active is None or not active.parent:
@@ -324,7 +322,7 @@ class Sessions:
         return token if hmac.compare_digest(digest(token), active.token) else None
 
     async def _issue_next(
-        self, connection: AsyncConnection, session: Row[Any], used: Row[Any], now: datetime
+        self, connection: SqlConnection, session: Row[Any], used: Row[Any], now: datetime
     ) -> str:
         following = self._next_of(used.token)
         await connection.execute(
@@ -338,7 +336,7 @@ class Sessions:
         return following
 
     async def _apply_reuse_policy(
-        self, connection: AsyncConnection, session: Row[Any], now: datetime
+        self, connection: SqlConnection, session: Row[Any], now: datetime
     ) -> None:
         match self._reuse:
             case ReusePolicy.END_SESSION:
@@ -362,13 +360,16 @@ class Sessions:
             updated_at=now,
         )
 
-    async def _methods(self, connection: AsyncConnection, session_id: UUID) -> list[dict[str, Any]]:
+    async def _methods(self, connection: SqlConnection, session_id: UUID) -> list[dict[str, Any]]:
         rows = await connection.execute(
             select(self._claims.c.authentication_method, self._claims.c.created_at)
             .where(self._claims.c.session_id == session_id)
             .order_by(self._claims.c.created_at.desc())
         )
-        return [{"method": name, "timestamp": int(at.timestamp())} for name, at in rows]
+        return [
+            {"method": row.authentication_method, "timestamp": int(row.created_at.timestamp())}
+            for row in rows
+        ]
 
     def _token_row(
         self, session_id: UUID, user_id: UUID, token: str, parent: str | None, now: datetime

@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.one_time_tokens import EmailToken
@@ -22,6 +21,7 @@ from amphibase.accounts.sessions import digest
 from amphibase.accounts.user_states import awaits_invitation, email_claims, is_unproven_sign_up
 from amphibase.accounts.users import EMAIL_PROVIDER, merged
 from amphibase.backend import NO_CLAIMS, Claims
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import EmailAlreadyRegistered
 from amphibase.models import utc_now, uuid7
 from amphibase.redaction import redacted_logger
@@ -100,7 +100,7 @@ class SignUps:
         self._pending = engine.pending
 
     async def add_confirmed(
-        self, connection: AsyncConnection, request: SignUpRequest, password_hash: str
+        self, connection: SqlConnection, request: SignUpRequest, password_hash: str
     ) -> Row[Any]:
         """Add an account at once, where addresses need no confirmation; return its row.
 
@@ -119,7 +119,7 @@ class SignUps:
 
     async def add_by_admin(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         email: str,
         user_metadata: Claims,
         password_hash: str | None = None,
@@ -176,7 +176,7 @@ class SignUps:
                         connection, request, password_hash, pending, is_contested
                     )
 
-    async def renew(self, connection: AsyncConnection, request: SignUpRequest) -> EmailToken | None:
+    async def renew(self, connection: SqlConnection, request: SignUpRequest) -> EmailToken | None:
         """Issue the token of a sign-up again; return None where nothing is to be sent.
 
         Only the requester's own sign-up is renewed. Where there are only those of others, the
@@ -202,7 +202,7 @@ class SignUps:
         return token
 
     async def redeem(
-        self, connection: AsyncConnection, *tokens: str, keeps_password: bool = True
+        self, connection: SqlConnection, *tokens: str, keeps_password: bool = True
     ) -> ProvenSignUp | None:
         """Prove the address of a sign-up by its token; return None where no token is valid.
 
@@ -255,7 +255,7 @@ class SignUps:
             )
 
     async def write_and_discard(
-        self, connection: AsyncConnection, email: str, token: EmailToken
+        self, connection: SqlConnection, email: str, token: EmailToken
     ) -> None:
         """Write as much as an email's token costs and keep nothing, for an address without one."""
         id = uuid7()
@@ -266,7 +266,7 @@ class SignUps:
 
     async def _store(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         request: SignUpRequest,
         password_hash: str | None,
         pending: Sequence[Row[Any]],
@@ -302,7 +302,7 @@ class SignUps:
         return SignUpResult(user.id if user else id, SignUpEmail.CONFIRMATION, token)
 
     async def _insert(
-        self, connection: AsyncConnection, id: UUID, request: SignUpRequest
+        self, connection: SqlConnection, id: UUID, request: SignUpRequest
     ) -> Row[Any]:
         stored = self._engine.stores_unproven_users
         await self._users.insert(
@@ -323,7 +323,7 @@ class SignUps:
 
     async def _add(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         id: UUID,
         request: SignUpRequest,
         password_hash: str | None,

@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BindParameter, Row, Select, delete, func, insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Account, Claims
 from amphibase.database.errors import translated_errors
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import Conflict, EmailAlreadyRegistered, NotFound
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
@@ -27,7 +27,7 @@ class Users:
         self._users = tables.users
         self._identities = tables.identities
 
-    async def lock_address(self, connection: AsyncConnection, email: str) -> None:
+    async def lock_address(self, connection: SqlConnection, email: str) -> None:
         """Let nobody else make or take an account with that address until the transaction ends.
 
         On SQLite one transaction writes at a time anyway.
@@ -36,7 +36,7 @@ class Users:
             await connection.execute(_LOCK_ADDRESS, {"email": email.lower()})
 
     async def insert(
-        self, connection: AsyncConnection, *, identity: Claims | None = None, **values: Any
+        self, connection: SqlConnection, *, identity: Claims | None = None, **values: Any
     ) -> None:
         """Add an account, with an identity where it has an address.
 
@@ -66,7 +66,7 @@ class Users:
             )
 
     async def find(
-        self, connection: AsyncConnection, id: UUID, *, lock: bool = False
+        self, connection: SqlConnection, id: UUID, *, lock: bool = False
     ) -> Row[Any] | None:
         """Return the row with that id, unless it was deleted.
 
@@ -79,7 +79,7 @@ class Users:
             statement = statement.with_for_update()
         return (await connection.execute(statement)).one_or_none()
 
-    async def get(self, connection: AsyncConnection, id: UUID, *, lock: bool = False) -> Row[Any]:
+    async def get(self, connection: SqlConnection, id: UUID, *, lock: bool = False) -> Row[Any]:
         """Return the row with that id. Raises NotFound."""
         row = await self.find(connection, id, lock=lock)
         if row is None:
@@ -87,7 +87,7 @@ class Users:
         return row
 
     async def find_by_email(
-        self, connection: AsyncConnection, email: str, *, lock: bool = False
+        self, connection: SqlConnection, email: str, *, lock: bool = False
     ) -> Row[Any] | None:
         """Return the row with that address, whatever the case of either.
 
@@ -117,7 +117,7 @@ class Users:
             .limit(1)
         )
 
-    async def count_confirmed_without_email(self, connection: AsyncConnection, limit: int) -> int:
+    async def count_confirmed_without_email(self, connection: SqlConnection, limit: int) -> int:
         """Count the accounts whose address counts as confirmed and was sent no email for that.
 
         Args:
@@ -134,10 +134,11 @@ class Users:
             .limit(limit)
             .subquery()
         )
-        count = await connection.execute(select(func.count()).select_from(found))
-        return count.scalar_one()
+        counted = await connection.execute(select(func.count()).select_from(found))
+        count: int = counted.scalar_one()
+        return count
 
-    async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
+    async def change(self, connection: SqlConnection, id: UUID, **values: Any) -> None:
         """Write columns of the account. Raises EmailAlreadyRegistered."""
         with email_conflicts():
             await connection.execute(
@@ -147,7 +148,7 @@ class Users:
             )
 
     async def change_if_password_is(
-        self, connection: AsyncConnection, id: UUID, password_hash: str, **values: Any
+        self, connection: SqlConnection, id: UUID, password_hash: str, **values: Any
     ) -> Row[Any] | None:
         """Write columns only while the password hash is still that one, and the account neither
         banned nor deleted; return the row then."""
@@ -166,7 +167,7 @@ class Users:
         row: Row[Any] | None = changed.one_or_none()
         return row
 
-    async def identities(self, connection: AsyncConnection, id: UUID) -> Sequence[Row[Any]]:
+    async def identities(self, connection: SqlConnection, id: UUID) -> Sequence[Row[Any]]:
         """Return how the user signs in, oldest first."""
         table = self._identities
         rows = await connection.execute(
@@ -176,7 +177,7 @@ class Users:
 
     async def add_identity(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         id: UUID,
         provider: str,
         address: str,
@@ -211,7 +212,7 @@ class Users:
 
     async def set_identity(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         id: UUID,
         provider: str,
         address: str,
@@ -240,7 +241,7 @@ class Users:
 
     async def prove_identities(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user: Row[Any],
         *,
         data: Mapping[str, Any] | None = None,
@@ -263,7 +264,7 @@ class Users:
             elif data is not None and fields.get("email_verified") is not True:
                 await connection.execute(delete(table).where(table.c.id == identity.id))
 
-    async def sync_providers(self, connection: AsyncConnection, id: UUID) -> None:
+    async def sync_providers(self, connection: SqlConnection, id: UUID) -> None:
         """Write into `app_metadata` how the user signs in; the first provider stays the first."""
         row = await self.get(connection, id)
         identities = await self.identities(connection, id)
@@ -275,14 +276,14 @@ class Users:
         changes = {"provider": first, "providers": providers or None}
         await self.change(connection, id, raw_app_meta_data=merged(metadata, changes))
 
-    async def delete(self, connection: AsyncConnection, id: UUID) -> bool:
+    async def delete(self, connection: SqlConnection, id: UUID) -> bool:
         """Delete the account; return whether it existed. Raises ForeignKeyViolation."""
         with translated_errors():
             deleted = await connection.execute(delete(self._users).where(self._users.c.id == id))
         return deleted.rowcount > 0
 
     async def _write_identity(
-        self, connection: AsyncConnection, id: UUID, data: Mapping[str, Any]
+        self, connection: SqlConnection, id: UUID, data: Mapping[str, Any]
     ) -> None:
         await connection.execute(
             update(self._identities)

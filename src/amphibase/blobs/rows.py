@@ -21,11 +21,11 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy import update as update_statement
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Caller
 from amphibase.backend.files import File
 from amphibase.blobs.base import parse_uuid
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import tables
 
@@ -53,7 +53,7 @@ class FileRows:
         self._buckets = tables(dialect).buckets
 
     async def find(
-        self, connection: AsyncConnection, bucket: str, path: str, *, lock: bool = False
+        self, connection: SqlConnection, bucket: str, path: str, *, lock: bool = False
     ) -> FileRow | None:
         """Return the row of a path, for any caller.
 
@@ -70,7 +70,7 @@ class FileRows:
 
     async def listed(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         caller: Caller,
         bucket: str,
         prefix: str,
@@ -88,7 +88,7 @@ class FileRows:
         return [*await connection.execute(statement.order_by(objects.name).limit(limit))]
 
     async def add(
-        self, connection: AsyncConnection, bucket: str, path: str, values: dict[str, Any]
+        self, connection: SqlConnection, bucket: str, path: str, values: dict[str, Any]
     ) -> bool:
         """Add a row; return False where the path is taken."""
         now = utc_now()
@@ -109,7 +109,7 @@ class FileRows:
         )
         return added.first() is not None
 
-    async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
+    async def change(self, connection: SqlConnection, id: UUID, **values: Any) -> None:
         """Set columns of a row."""
         await connection.execute(
             update_statement(self._objects)
@@ -117,12 +117,12 @@ class FileRows:
             .values(updated_at=utc_now(), **values)
         )
 
-    async def remove(self, connection: AsyncConnection, id: UUID) -> None:
+    async def remove(self, connection: SqlConnection, id: UUID) -> None:
         """Delete a row."""
         await allow_delete(connection)
         await connection.execute(delete(self._objects).where(self._objects.c.id == id))
 
-    async def named(self, connection: AsyncConnection, versions: list[UUID]) -> set[str]:
+    async def named(self, connection: SqlConnection, versions: list[UUID]) -> set[str]:
         """Return which of these blobs a row names."""
         named = await connection.scalars(
             select(self._objects.c.version).where(
@@ -132,7 +132,7 @@ class FileRows:
         return set(named)
 
     async def following(
-        self, connection: AsyncConnection, after: UUID | None, limit: int
+        self, connection: SqlConnection, after: UUID | None, limit: int
     ) -> list[FileRow]:
         """Yield all rows in the order of their ids, a part at a time."""
         statement = self._select().order_by(self._objects.c.id).limit(limit)
@@ -170,7 +170,7 @@ class FileRows:
         return func.substr(name, 1, len(prefix)) == prefix
 
 
-async def allow_delete(connection: AsyncConnection) -> None:
+async def allow_delete(connection: SqlConnection) -> None:
     """Let rows of `storage` be deleted until the transaction ends: a project of Supabase's protects
     them from statements that would leave their bytes behind."""
     if connection.dialect.name == "postgresql":

@@ -7,7 +7,7 @@ from uuid import UUID
 from amphibase.backend.files import GRACE, File, Finding
 from amphibase.blobs.base import Blob, Blobs, parse_uuid
 from amphibase.blobs.rows import FileRow, FileRows, file_of
-from amphibase.database.engine import Database
+from amphibase.database.sql_connection import SqlDatabase
 from amphibase.models import utc_now
 
 BATCH = 1000
@@ -18,7 +18,7 @@ class BlobSweep:
 
     def __init__(
         self,
-        database: Database,
+        database: SqlDatabase,
         rows: FileRows,
         blobs: Blobs,
         *,

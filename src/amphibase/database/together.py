@@ -1,12 +1,13 @@
 """Several changes in one round trip."""
 
 from sqlalchemy import Delete, Insert, Update
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.database.sql_connection import SqlConnection
 
 Change = Insert | Update | Delete
 
 
-async def execute_together(connection: AsyncConnection, *changes: Change) -> None:
+async def execute_together(connection: SqlConnection, *changes: Change) -> None:
     """Execute changes of which none depends on what another has done.
 
     On Postgres they are one statement, the last with the others as its common table expressions

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.issuer import TokenIssuer
 from amphibase.accounts.jwt.key_ring import KeyRing
@@ -36,6 +35,7 @@ from amphibase.backend import (
 from amphibase.background import Background
 from amphibase.database.engine import Database
 from amphibase.database.executor import Executor
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import (
     InvalidCredentials,
     InvalidLink,
@@ -50,7 +50,7 @@ from amphibase.settings import Settings
 from amphibase.sql.account_administration import SqlAccountAdministration
 from amphibase.sql.identities import SqlIdentities
 
-OpenTransaction = Callable[[AsyncConnection], AbstractAsyncContextManager[Transaction]]
+OpenTransaction = Callable[[SqlConnection], AbstractAsyncContextManager[Transaction]]
 
 
 class SqlAccounts(SqlAccountAdministration):
@@ -104,13 +104,13 @@ class SqlAccounts(SqlAccountAdministration):
         if self._hooks is not None:
             await self._hooks.before_sign_up(attempt)
 
-    async def _after_sign_up(self, connection: AsyncConnection, account: Account) -> None:
+    async def _after_sign_up(self, connection: SqlConnection, account: Account) -> None:
         if self._hooks is not None and self._transaction is not None:
             async with self._transaction(connection) as transaction:
                 await self._hooks.after_sign_up(account, transaction)
 
     async def _added_claims(
-        self, connection: AsyncConnection, user: Row[Any], session: OpenSession
+        self, connection: SqlConnection, user: Row[Any], session: OpenSession
     ) -> Claims:
         if self._hooks is None or self._transaction is None or not self._hooks.adds_claims:
             return NO_CLAIMS
@@ -261,7 +261,7 @@ class SqlAccounts(SqlAccountAdministration):
         return password_hash
 
     async def _lock_user(
-        self, connection: AsyncConnection, user_id: UUID, password_hash: str | None
+        self, connection: SqlConnection, user_id: UUID, password_hash: str | None
     ) -> Row[Any]:
         """Lock a user whose password has been checked, and has not been changed since."""
         user = await self._users.get(connection, user_id, lock=True)

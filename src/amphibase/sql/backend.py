@@ -33,6 +33,7 @@ from amphibase.database.compiled import Query, SelectCache
 from amphibase.database.engine import Database
 from amphibase.database.executor import Executor
 from amphibase.database.functions import call_function
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.database.writable import check_writable
 from amphibase.errors import Contention
 from amphibase.messages.hub import MessageHub, Subscription
@@ -180,8 +181,9 @@ class SqlBackend:
         self.accounts.use_hooks(hooks, self._transaction_on)
 
     @asynccontextmanager
-    async def _transaction_on(self, connection: AsyncConnection) -> AsyncIterator[SqlTransaction]:
+    async def _transaction_on(self, connection: SqlConnection) -> AsyncIterator[SqlTransaction]:
         """Open a transaction of the service within that of a connection, which goes on after it."""
+        assert isinstance(connection, AsyncConnection)  # of this backend's own engine
         async with self._executor.transaction_on(connection, SERVICE) as executor:
             yield SqlTransaction(SERVICE, executor, self._repository, self.capabilities)
 

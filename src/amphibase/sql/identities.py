@@ -13,7 +13,6 @@ import orjson
 from cryptography.fernet import Fernet, InvalidToken
 from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.external_identities import ExternalIdentities, ExternalIdentity
@@ -35,6 +34,7 @@ from amphibase.backend import (
     SignUpAttempt,
     UserIdentity,
 )
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import (
     ConfigurationError,
     Contention,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:  # few applications have any
 logger = redacted_logger("amphibase.accounts")
 
 BeforeSignUp = Callable[[SignUpAttempt], Awaitable[None]]
-AfterSignUp = Callable[[AsyncConnection, Account], Awaitable[None]]
+AfterSignUp = Callable[[SqlConnection, Account], Awaitable[None]]
 
 _ERROR = re.compile(r"[a-z_]{1,50}")
 """The codes of RFC 6749, section 4.1.2.1, and of OpenID Connect."""

@@ -14,9 +14,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Row, delete, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.sessions import digest
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import InvalidLink
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
@@ -64,7 +64,7 @@ class PkceFlows:
         self._table = tables.flow_state
 
     async def begin(
-        self, connection: AsyncConnection, user_id: UUID, method: str, challenge: Challenge
+        self, connection: SqlConnection, user_id: UUID, method: str, challenge: Challenge
     ) -> None:
         """Store the challenge until the user follows the link of their email.
 
@@ -86,11 +86,11 @@ class PkceFlows:
             )
         )
 
-    async def discard(self, connection: AsyncConnection, user_id: UUID) -> None:
+    async def discard(self, connection: SqlConnection, user_id: UUID) -> None:
         """Delete the flows of a user."""
         await connection.execute(delete(self._table).where(self._table.c.user_id == user_id))
 
-    async def _delete_expired(self, connection: AsyncConnection, now: datetime) -> None:
+    async def _delete_expired(self, connection: SqlConnection, now: datetime) -> None:
         """Delete the flows that nobody can end any more: those with third parties hold tokens."""
         table = self._table
         is_external = table.c.authentication_method == EXTERNAL
@@ -101,7 +101,7 @@ class PkceFlows:
             )
         )
 
-    async def challenge(self, connection: AsyncConnection, user_id: UUID, method: str) -> Challenge:
+    async def challenge(self, connection: SqlConnection, user_id: UUID, method: str) -> Challenge:
         """Return the challenge of the user's newest flow. Raises FlowNotFound."""
         table = self._table
         rows = await connection.execute(
@@ -117,7 +117,7 @@ class PkceFlows:
 
     async def begin_external(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         provider: str,
         challenge: Challenge | None,
         redirect_to: str,
@@ -152,7 +152,7 @@ class PkceFlows:
         )
         return state
 
-    async def has_external(self, connection: AsyncConnection, provider: str, state: str) -> bool:
+    async def has_external(self, connection: SqlConnection, provider: str, state: str) -> bool:
         """Return whether a sign-in at a third party has begun with that state, and can go on."""
         table = self._table
         rows = await connection.execute(
@@ -165,7 +165,7 @@ class PkceFlows:
         )
         return rows.one_or_none() is not None
 
-    async def end_external(self, connection: AsyncConnection, state: str) -> Row[Any]:
+    async def end_external(self, connection: SqlConnection, state: str) -> Row[Any]:
         """Use a state up and return its flow. Raises FlowNotFound, FlowExpired."""
         table = self._table
         flow: Row[Any] | None = (
@@ -183,7 +183,7 @@ class PkceFlows:
 
     async def issue_code(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user_id: UUID | None,
         method: str,
         challenge: Challenge,
@@ -215,14 +215,14 @@ class PkceFlows:
         )
         return code
 
-    async def redeem(self, connection: AsyncConnection, code: str, verifier: str) -> Row[Any]:
+    async def redeem(self, connection: SqlConnection, code: str, verifier: str) -> Row[Any]:
         """Use a code up and return its flow. Raises FlowNotFound, FlowExpired, WrongVerifier."""
         flow = await self.find(connection, code, verifier, lock=True)
         await connection.execute(delete(self._table).where(self._table.c.id == flow.id))
         return flow
 
     async def find(
-        self, connection: AsyncConnection, code: str, verifier: str, *, lock: bool = False
+        self, connection: SqlConnection, code: str, verifier: str, *, lock: bool = False
     ) -> Row[Any]:
         """Return the flow of a code, which stays good; see `redeem`.
 

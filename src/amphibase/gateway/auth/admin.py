@@ -5,12 +5,12 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.passwords import check_hash
 from amphibase.accounts.users import merged
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth.audit import AuditAction, factor_traits, user_traits
 from amphibase.gateway.auth.bearer import audience_of, claims_of, require_admin
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_of
@@ -181,7 +181,7 @@ async def update(core: Core, request: Request) -> Response:
 
 async def _update_identities(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     user: AuthUser,
     body: AdminUserBody,
     email: str | None,

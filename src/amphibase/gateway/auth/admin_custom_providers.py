@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bearer import require_admin
 from amphibase.gateway.auth.bodies import Body, read
@@ -215,7 +215,7 @@ def _changes(body: CustomProviderBody, kind: str) -> Iterator[tuple[str, Any]]:
         yield "scopes", body.scopes if is_whole else [OPENID, *body.scopes]
 
 
-async def _change(connection: AsyncConnection, identifier: str, values: Mapping[str, Any]) -> None:
+async def _change(connection: SqlConnection, identifier: str, values: Mapping[str, Any]) -> None:
     # The names are those of columns above.
     changed = [
         f"{name} = CAST(:{name} AS jsonb)" if name in _JSON else f"{name} = :{name}"
@@ -233,7 +233,7 @@ async def _change(connection: AsyncConnection, identifier: str, values: Mapping[
     )
 
 
-async def _find(connection: AsyncConnection, identifier: str) -> Row[Any]:
+async def _find(connection: SqlConnection, identifier: str) -> Row[Any]:
     row = (await connection.execute(_ONE, {"identifier": identifier})).one_or_none()
     if row is None:
         raise AuthError(codes.CUSTOM_PROVIDER_NOT_FOUND)

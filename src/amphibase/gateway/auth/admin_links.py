@@ -4,11 +4,11 @@ from typing import Any
 from uuid import uuid4
 
 from pydantic import Field
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, EmailToken, Kind
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import require_admin
@@ -105,7 +105,7 @@ async def generate_link(core: Core, request: Request) -> Response:
 
 
 async def _audit_link(
-    core: Core, connection: AsyncConnection, role: str, user: AuthUser, kind: str
+    core: Core, connection: SqlConnection, role: str, user: AuthUser, kind: str
 ) -> None:
     match kind:
         case "invite":
@@ -129,7 +129,7 @@ async def _hash_for(core: Core, body: GenerateLinkBody, email: str) -> str | Non
     return None
 
 
-async def _existing(core: Core, connection: AsyncConnection, email: str) -> AuthUser:
+async def _existing(core: Core, connection: SqlConnection, email: str) -> AuthUser:
     user = await core.users.find_by_email(connection, email, lock=True)
     if user is None:
         raise AuthError(codes.USER_NOT_FOUND, "User with this email not found")
@@ -138,7 +138,7 @@ async def _existing(core: Core, connection: AsyncConnection, email: str) -> Auth
 
 async def _added(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     request: Request,
     email: str,
     data: dict[str, Any],
@@ -157,7 +157,7 @@ async def _added(
 
 
 async def _invited(
-    core: Core, connection: AsyncConnection, request: Request, email: str, data: dict[str, Any]
+    core: Core, connection: SqlConnection, request: Request, email: str, data: dict[str, Any]
 ) -> AuthUser:
     user = await _added(core, connection, request, email, data)
     now = utc_now()
@@ -165,20 +165,20 @@ async def _invited(
     return user
 
 
-async def _confirmation(core: Core, connection: AsyncConnection, user: AuthUser) -> EmailToken:
+async def _confirmation(core: Core, connection: SqlConnection, user: AuthUser) -> EmailToken:
     await core.users.change(connection, user.id, confirmation_sent_at=utc_now())
     return await core.one_time_tokens.issue(
         connection, user.id, "confirmation_token", user.row.email
     )
 
 
-async def _recovery(core: Core, connection: AsyncConnection, user: AuthUser) -> EmailToken:
+async def _recovery(core: Core, connection: SqlConnection, user: AuthUser) -> EmailToken:
     await core.users.change(connection, user.id, recovery_sent_at=utc_now())
     return await core.one_time_tokens.issue(connection, user.id, "recovery_token", user.row.email)
 
 
 async def _change(
-    core: Core, connection: AsyncConnection, user: AuthUser, kind: str, new: str
+    core: Core, connection: SqlConnection, user: AuthUser, kind: str, new: str
 ) -> EmailToken:
     if not core.settings.mailer_secure_email_change_enabled and kind == "email_change_current":
         raise invalid("Enable secure email change to generate link for current email")

@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bearer import require_admin
 from amphibase.gateway.auth.core import Core
@@ -64,11 +64,11 @@ async def reject_change(core: Core, request: Request) -> Response:
     raise AuthError(codes.SAML_DISABLED)
 
 
-async def _select(connection: AsyncConnection, id: UUID | None = None) -> Sequence[Row[Any]]:
+async def _select(connection: SqlConnection, id: UUID | None = None) -> Sequence[Row[Any]]:
     return (await connection.execute(_PROVIDERS, {"id": id})).all()
 
 
-async def _find(connection: AsyncConnection, request: Request) -> Row[Any]:
+async def _find(connection: SqlConnection, request: Request) -> Row[Any]:
     try:
         providers = await _select(connection, UUID(request.path_params["id"]))
     except ValueError:

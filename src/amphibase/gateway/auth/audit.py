@@ -8,10 +8,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Row, delete, func, insert, or_, select, true
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.background import Background
 from amphibase.database.engine import Database
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth.pages import RequestedPage
 from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
@@ -93,7 +93,7 @@ class AuditLog:
 
     async def record(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user: Row[Any],
         *actions: AuditAction,
         traits: Traits | None = None,
@@ -116,7 +116,7 @@ class AuditLog:
         await self._write(connection, actor, actions, traits, ip)
 
     async def record_admin(
-        self, connection: AsyncConnection, role: str, action: AuditAction, traits: Traits
+        self, connection: SqlConnection, role: str, action: AuditAction, traits: Traits
     ) -> None:
         """Record what the administration did.
 
@@ -128,7 +128,7 @@ class AuditLog:
 
     async def _write(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         actor: Traits,
         actions: tuple[AuditAction, ...],
         traits: Traits | None,
@@ -159,7 +159,7 @@ class AuditLog:
 
     async def page(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         page: RequestedPage,
         fields: Sequence[str] = (),
         text: str = "",

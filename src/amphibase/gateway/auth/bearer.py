@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
 from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.backend import Claims
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
@@ -122,7 +122,7 @@ def check_linking(core: Core) -> None:
 
 
 async def signed_in(
-    core: Core, connection: AsyncConnection, request: Request, *, lock: bool = False
+    core: Core, connection: SqlConnection, request: Request, *, lock: bool = False
 ) -> BearerUser:
     """Return the user who sends the request. Raises AuthError.
 

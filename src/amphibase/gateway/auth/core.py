@@ -10,7 +10,6 @@ from uuid import UUID
 
 from cryptography.fernet import Fernet
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
 from amphibase.accounts.email_change import EmailChanges
@@ -25,6 +24,7 @@ from amphibase.backend import Claims, Device
 from amphibase.background import Background
 from amphibase.database.build import build_executor
 from amphibase.database.engine import Database, PoolOptions
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.attempts import AttemptLimiter, MessageLimiter, too_soon
 from amphibase.gateway.auth.audit import AuditLog
@@ -201,7 +201,7 @@ class Core:
 
     async def imitate_email(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         email: str,
         kind: Kind,
         method: str,
@@ -248,7 +248,7 @@ class Core:
         return (sent_at + self.settings.smtp_max_frequency - utc_now()).total_seconds()
 
     async def open_session(
-        self, connection: AsyncConnection, user_id: UUID, request: Request, method: str
+        self, connection: SqlConnection, user_id: UUID, request: Request, method: str
     ) -> dict[str, Any]:
         """Sign the user in and return the body of the response.
 
@@ -273,7 +273,7 @@ class Core:
         }
 
     async def _hooked_claims(
-        self, connection: AsyncConnection, row: Row[Any], session: OpenSession
+        self, connection: SqlConnection, row: Row[Any], session: OpenSession
     ) -> Claims:
         claims = self._claims(row, session)
         return await self.hooks.access_token_claims(connection, claims, session.method)

@@ -1,8 +1,8 @@
 """A change of address: begun by the user, confirmed by emails to the new and the old address."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import EmailAlreadyRegistered
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bodies import PkceBody
@@ -14,7 +14,7 @@ from amphibase.gateway.auth.users import AuthUser
 
 async def begin_email_change(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     user: AuthUser,
     new: str,
     request: Request,
@@ -48,7 +48,7 @@ async def begin_email_change(
     ]
 
 
-async def accept_email_change(core: Core, connection: AsyncConnection, user: AuthUser) -> bool:
+async def accept_email_change(core: Core, connection: SqlConnection, user: AuthUser) -> bool:
     """Take one confirmation of a change; return False where the other email is still awaited.
 
     Raises:

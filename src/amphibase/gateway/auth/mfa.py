@@ -10,10 +10,10 @@ from uuid import UUID
 
 from pydantic import Field
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
 from amphibase.gateway.auth.attempts import too_soon
@@ -98,7 +98,7 @@ async def enroll(core: Core, request: Request) -> Response:
 
 
 async def _replace_unverified(
-    core: Core, connection: AsyncConnection, user: AuthUser, phone: str
+    core: Core, connection: SqlConnection, user: AuthUser, phone: str
 ) -> str:
     """Return the number of a new factor, whose unverified one is deleted. Raises AuthError."""
     if not phone:
@@ -149,7 +149,7 @@ def _check_message(core: Core, factor: Row[Any], channel: str) -> None:
 
 
 async def _send_code(
-    core: Core, connection: AsyncConnection, user: AuthUser, phone: str, challenge_id: UUID
+    core: Core, connection: SqlConnection, user: AuthUser, phone: str, challenge_id: UUID
 ) -> None:
     """Send the code of a challenge; a number with a code for tests gets no message."""
     if core.settings.test_code(phone) is not None:
@@ -260,7 +260,7 @@ async def unenroll(core: Core, request: Request) -> Response:
 
 
 async def _signed_in(
-    core: Core, connection: AsyncConnection, request: Request, *, lock: bool = False
+    core: Core, connection: SqlConnection, request: Request, *, lock: bool = False
 ) -> BearerUser:
     # A factor of an anonymous user would stay with the account that they become.
     caller = await signed_in(core, connection, request, lock=lock)
@@ -296,7 +296,7 @@ def _check_verifiable(core: Core, factor: Row[Any]) -> None:
 
 
 async def _challenge(
-    core: Core, connection: AsyncConnection, request: Request, factor: Row[Any], id: UUID
+    core: Core, connection: SqlConnection, request: Request, factor: Row[Any], id: UUID
 ) -> Row[Any]:
     challenge_row = await core.factors.find_challenge(connection, factor.id, id)
     if challenge_row is None:

@@ -5,9 +5,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.database.errors import translated_errors
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import Conflict
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
@@ -34,7 +34,7 @@ class Factors:
         self._claims = tables.mfa_amr_claims
 
     async def get(
-        self, connection: AsyncConnection, user_id: UUID, id: UUID, *, lock: bool = False
+        self, connection: SqlConnection, user_id: UUID, id: UUID, *, lock: bool = False
     ) -> Row[Any]:
         """Return a user's factor. Raises AuthError."""
         table = self._factors
@@ -48,7 +48,7 @@ class Factors:
 
     async def add(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user_id: UUID,
         name: str,
         *,
@@ -81,7 +81,7 @@ class Factors:
             raise name_taken(name) from error
         return id
 
-    async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
+    async def change(self, connection: SqlConnection, id: UUID, **values: Any) -> None:
         """Write columns of a factor. Raises AuthError where its name is taken."""
         try:
             with translated_errors():
@@ -95,7 +95,7 @@ class Factors:
                 raise
             raise name_taken(values["friendly_name"]) from error
 
-    async def remove(self, connection: AsyncConnection, factor: Row[Any]) -> None:
+    async def remove(self, connection: SqlConnection, factor: Row[Any]) -> None:
         """Delete a factor; sessions that were raised by it are `aal1` again, without its claim."""
         raised = select(self._sessions.c.id).where(self._sessions.c.factor_id == factor.id)
         await connection.execute(
@@ -113,7 +113,7 @@ class Factors:
 
     async def remove_unverified(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user_id: UUID,
         factor_type: str | None = None,
         *,
@@ -135,7 +135,7 @@ class Factors:
         await connection.execute(statement)
 
     async def challenge(
-        self, connection: AsyncConnection, factor_id: UUID, address: str | None
+        self, connection: SqlConnection, factor_id: UUID, address: str | None
     ) -> Row[Any]:
         """Add a challenge and return it."""
         now = utc_now()
@@ -157,7 +157,7 @@ class Factors:
         challenge: Row[Any] = added.one()
         return challenge
 
-    async def set_code(self, connection: AsyncConnection, challenge_id: UUID, code: str) -> None:
+    async def set_code(self, connection: SqlConnection, challenge_id: UUID, code: str) -> None:
         """Store the hash of the code that was sent for a challenge."""
         table = self._challenges
         await connection.execute(
@@ -165,7 +165,7 @@ class Factors:
         )
 
     async def find_challenge(
-        self, connection: AsyncConnection, factor_id: UUID, id: UUID
+        self, connection: SqlConnection, factor_id: UUID, id: UUID
     ) -> Row[Any] | None:
         """Return a challenge of the factor."""
         table = self._challenges
@@ -174,7 +174,7 @@ class Factors:
         )
         return rows.one_or_none()
 
-    async def use_challenge(self, connection: AsyncConnection, id: UUID) -> None:
+    async def use_challenge(self, connection: SqlConnection, id: UUID) -> None:
         """Record that a challenge was met, so that no other code meets it."""
         table = self._challenges
         await connection.execute(
@@ -182,7 +182,7 @@ class Factors:
         )
 
     async def end_weaker_sessions(
-        self, connection: AsyncConnection, user_id: UUID, keep: UUID
+        self, connection: SqlConnection, user_id: UUID, keep: UUID
     ) -> None:
         """End the user's sessions that no second factor was shown in, but for one."""
         table = self._sessions

@@ -3,10 +3,10 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
 from amphibase.backend import Claims
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.serializers import user as user_json
 
@@ -16,7 +16,7 @@ NO_TIME = "0001-01-01T00:00:00Z"
 
 async def check_new_user(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     request: Request,
     *,
     id: UUID,

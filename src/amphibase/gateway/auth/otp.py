@@ -3,12 +3,12 @@
 from typing import Any
 
 from pydantic import Field
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.phones import is_unproven_by_phone
 from amphibase.accounts.sign_up import SignUpEmail
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
 from amphibase.gateway.auth.audit import AuditAction
@@ -116,7 +116,7 @@ async def _send_sms(core: Core, request: Request, body: OtpBody) -> Response:
 
 
 async def _sign_in_email(
-    core: Core, connection: AsyncConnection, user: AuthUser, request: Request, body: PkceBody
+    core: Core, connection: SqlConnection, user: AuthUser, request: Request, body: PkceBody
 ) -> AuthEmail:
     challenge = body.check_challenge()
     if challenge is not None:

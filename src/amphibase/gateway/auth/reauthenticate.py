@@ -1,9 +1,9 @@
 """`GET /reauthenticate`: an email with the code that a new password requires."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
 from amphibase.gateway.auth.audit import AuditAction
@@ -38,9 +38,7 @@ async def reauthenticate(core: Core, request: Request) -> Response:
     return respond({})
 
 
-async def _by_phone(
-    core: Core, connection: AsyncConnection, user: AuthUser, phone: str
-) -> Response:
+async def _by_phone(core: Core, connection: SqlConnection, user: AuthUser, phone: str) -> Response:
     if user.row.phone_confirmed_at is None:
         raise AuthError(codes.REAUTHENTICATION_UNCONFIRMED, "Please verify your phone first.")
     core.check_frequency(user.row.reauthentication_sent_at)

@@ -1,9 +1,9 @@
 """`POST /resend`: the email of a sign-up or of a change of address again."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
 from amphibase.gateway.auth.audit import AuditAction
@@ -77,7 +77,7 @@ async def _resend_by_phone(core: Core, request: Request, body: ResendBody) -> Re
 
 
 async def _resend_phone_change(
-    core: Core, connection: AsyncConnection, user: AuthUser | None
+    core: Core, connection: SqlConnection, user: AuthUser | None
 ) -> Response:
     if user is None or not user.row.phone_change:
         return respond({})

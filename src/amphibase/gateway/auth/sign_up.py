@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from pydantic import Field
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +14,7 @@ from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult
 from amphibase.accounts.user_states import email_claims
 from amphibase.accounts.users import EMAIL_PROVIDER
 from amphibase.backend import Claims
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import EmailAlreadyRegistered
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
@@ -190,7 +190,7 @@ async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Respons
 
 async def _add_phone(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     request: Request,
     body: SignUpBody,
     phone: str,
@@ -219,7 +219,7 @@ async def _add_phone(
 
 async def add_by_phone(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     request: Request,
     phone: str,
     password_hash: str,
@@ -277,7 +277,7 @@ async def _anonymous(core: Core, request: Request, body: SignUpBody) -> Response
 
 async def _sanitized_user(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     email: str,
     data: dict[str, Any],
     user_id: UUID | None,

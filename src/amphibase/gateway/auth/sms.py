@@ -2,9 +2,8 @@
 
 import hmac
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from amphibase.accounts.one_time_tokens import Kind
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
@@ -25,7 +24,7 @@ def check_channel(core: Core, channel: str) -> None:
 
 
 async def send_code(
-    core: Core, connection: AsyncConnection, user: AuthUser, phone: str, kind: Kind
+    core: Core, connection: SqlConnection, user: AuthUser, phone: str, kind: Kind
 ) -> str:
     """Send a code to a number; return the id of the message, empty where it has none.
 
@@ -58,7 +57,7 @@ def message(id: str) -> dict[str, str]:
 
 
 async def redeem(
-    core: Core, connection: AsyncConnection, phone: str, kind: Kind, code: str
+    core: Core, connection: SqlConnection, phone: str, kind: Kind, code: str
 ) -> AuthUser | None:
     """Use a code up; return its user, or None where it is not valid."""
     if kind == "phone_change_token":

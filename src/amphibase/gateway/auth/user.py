@@ -4,12 +4,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.phones import change_phone
 from amphibase.accounts.users import merged
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
 from amphibase.gateway.auth.audit import AuditAction, identity_traits
@@ -158,7 +158,7 @@ def _needs_code(core: Core, caller: BearerUser) -> bool:
     return caller.session is None or caller.session.created_at < utc_now() - FRESH
 
 
-async def _check_nonce(core: Core, connection: AsyncConnection, user: AuthUser, nonce: str) -> None:
+async def _check_nonce(core: Core, connection: SqlConnection, user: AuthUser, nonce: str) -> None:
     with core.attempts.counting(str(user.id)):
         if not await core.one_time_tokens.redeem_code(
             connection, user.id, nonce, "reauthentication_token"
@@ -168,7 +168,7 @@ async def _check_nonce(core: Core, connection: AsyncConnection, user: AuthUser, 
 
 async def _change_email(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     user: AuthUser,
     email: str,
     request: Request,
@@ -184,9 +184,7 @@ async def _change_email(
     return messages
 
 
-async def _change_phone(
-    core: Core, connection: AsyncConnection, user: AuthUser, phone: str
-) -> None:
+async def _change_phone(core: Core, connection: SqlConnection, user: AuthUser, phone: str) -> None:
     if await core.users.find_by_phone(connection, phone) is not None:
         raise AuthError(
             codes.PHONE_EXISTS, "A user with this phone number has already been registered"

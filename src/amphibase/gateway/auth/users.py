@@ -9,13 +9,13 @@ from uuid import UUID
 
 from sqlalchemy import Row, Select, Table, and_, bindparam, delete, func, or_, select, true, update
 from sqlalchemy.engine import result_tuple
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.user_states import is_banned
 from amphibase.accounts.users import Users
 from amphibase.backend import SERVICE
 from amphibase.database.compiled import CompiledSelect, Query
 from amphibase.database.executor import Executor
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, database_errors
 from amphibase.gateway.auth.pages import RequestedPage
@@ -84,7 +84,7 @@ class AuthUsers:
     # Reading
 
     async def find(
-        self, connection: AsyncConnection, id: UUID, *, lock: bool = False
+        self, connection: SqlConnection, id: UUID, *, lock: bool = False
     ) -> AuthUser | None:
         """Return the user with that id, a deleted one too.
 
@@ -93,19 +93,19 @@ class AuthUsers:
         """
         return await self._one(connection, self._users.c.id == id, lock)
 
-    async def get(self, connection: AsyncConnection, id: UUID, *, lock: bool = False) -> AuthUser:
+    async def get(self, connection: SqlConnection, id: UUID, *, lock: bool = False) -> AuthUser:
         """Return the user with that id. Raises AuthError."""
         user = await self.find(connection, id, lock=lock)
         if user is None:
             raise AuthError(codes.USER_NOT_FOUND)
         return user
 
-    async def of(self, connection: AsyncConnection, row: Row[Any]) -> AuthUser:
+    async def of(self, connection: SqlConnection, row: Row[Any]) -> AuthUser:
         """Return the user whose row has been read."""
         return (await self._whole(connection, [row]))[0]
 
     async def find_by_email(
-        self, connection: AsyncConnection, email: str, *, lock: bool = False
+        self, connection: SqlConnection, email: str, *, lock: bool = False
     ) -> AuthUser | None:
         """Return the user with that address, but for those of single sign-on."""
         row = await self._rows.find_by_email(connection, email, lock=lock)
@@ -123,14 +123,14 @@ class AuthUsers:
         return AuthUser(rows[0], identities, factors) if rows else None
 
     async def find_by_phone(
-        self, connection: AsyncConnection, phone: str, *, lock: bool = False
+        self, connection: SqlConnection, phone: str, *, lock: bool = False
     ) -> AuthUser | None:
         """Return the user with that number, digits alone."""
         users = self._users
         condition = (users.c.phone == phone) & users.c.deleted_at.is_(None)
         return await self._one(connection, condition, lock)
 
-    async def find_by_new_phone(self, connection: AsyncConnection, phone: str) -> AuthUser | None:
+    async def find_by_new_phone(self, connection: SqlConnection, phone: str) -> AuthUser | None:
         """Return the user who requested last a change to that number; locked."""
         users = self._users
         latest = (
@@ -141,7 +141,7 @@ class AuthUsers:
         )
         return await self._one(connection, users.c.id == latest.scalar_subquery(), lock=True)
 
-    async def find_by_new_email(self, connection: AsyncConnection, email: str) -> AuthUser | None:
+    async def find_by_new_email(self, connection: SqlConnection, email: str) -> AuthUser | None:
         """Return the user who requested last a change to that address; locked."""
         users = self._users
         latest = (
@@ -154,7 +154,7 @@ class AuthUsers:
 
     async def page(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         page: RequestedPage,
         audience: str,
         text: str = "",
@@ -180,21 +180,19 @@ class AuthUsers:
         )
         return rows.all(), total
 
-    async def _one(
-        self, connection: AsyncConnection, condition: Any, lock: bool
-    ) -> AuthUser | None:
+    async def _one(self, connection: SqlConnection, condition: Any, lock: bool) -> AuthUser | None:
         statement = select(self._users).where(condition)
         if lock:
             statement = statement.with_for_update()
         row = (await connection.execute(statement)).one_or_none()
         return await self.of(connection, row) if row is not None else None
 
-    async def _whole(self, connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[AuthUser]:
+    async def _whole(self, connection: SqlConnection, rows: Sequence[Row[Any]]) -> list[AuthUser]:
         identities, factors = await self._parts(connection, [row.id for row in rows])
         return [AuthUser(row, identities[row.id], factors[row.id]) for row in rows]
 
     async def _parts(
-        self, connection: AsyncConnection, ids: Sequence[UUID]
+        self, connection: SqlConnection, ids: Sequence[UUID]
     ) -> list[dict[UUID, list[Row[Any]]]]:
         """Return the identities and the factors of users, each by their ids."""
         parts = []
@@ -207,7 +205,7 @@ class AuthUsers:
             parts.append(by_user)
         return parts
 
-    async def imitate(self, connection: AsyncConnection, nobody: UUID) -> None:
+    async def imitate(self, connection: SqlConnection, nobody: UUID) -> None:
         """Cost what it costs to read a user whose row has been read.
 
         Args:
@@ -217,7 +215,7 @@ class AuthUsers:
 
     # Writing
 
-    async def insert(self, connection: AsyncConnection, **values: Any) -> None:
+    async def insert(self, connection: SqlConnection, **values: Any) -> None:
         """Add a user without identities; see `Users.insert`.
 
         Raises:
@@ -228,7 +226,7 @@ class AuthUsers:
         with database_errors(action, shows_raised=not is_anonymous):
             await self._rows.insert(connection, **values)
 
-    async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
+    async def change(self, connection: SqlConnection, id: UUID, **values: Any) -> None:
         """Write columns of a user.
 
         Raises:
@@ -239,7 +237,7 @@ class AuthUsers:
 
     async def remove_identity(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user: AuthUser,
         identity: Row[Any],
         *,
@@ -275,7 +273,7 @@ class AuthUsers:
             return {"email": other.email, **unconfirmed}
         raise AuthError(codes.EMAIL_CONFLICT)
 
-    async def soft_delete(self, connection: AsyncConnection, user: AuthUser) -> None:
+    async def soft_delete(self, connection: SqlConnection, user: AuthUser) -> None:
         """Mark the user as deleted and erase every personal value.
 
         The id stays for the rows that refer to it.

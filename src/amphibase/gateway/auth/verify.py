@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,6 +12,7 @@ from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, PKCE_PREFIX, Kind
 from amphibase.accounts.phones import change_phone, prove_phone
 from amphibase.accounts.sign_up import ProvenSignUp
 from amphibase.accounts.user_states import is_unproven_sign_up
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import AmphibaseError
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
@@ -95,7 +95,7 @@ async def follow_link(core: Core, request: Request) -> Response:
 
 async def _redirect_verified(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     request: Request,
     kind: str,
     verified: Verified,
@@ -178,7 +178,7 @@ async def _verify_phone(core: Core, request: Request, body: VerifyBody) -> Respo
 
 
 async def _by_token(
-    core: Core, connection: AsyncConnection, kind: str, token: str, *, has_flow: bool
+    core: Core, connection: SqlConnection, kind: str, token: str, *, has_flow: bool
 ) -> Verified:
     kinds = KINDS.get(kind)
     if kinds is None:
@@ -200,7 +200,7 @@ async def _by_token(
 
 
 async def _by_code(
-    core: Core, connection: AsyncConnection, kind: str, email: str, code: str
+    core: Core, connection: SqlConnection, kind: str, email: str, code: str
 ) -> Verified:
     kinds = KINDS.get(kind)
     if kinds is None:
@@ -228,7 +228,7 @@ async def _by_code(
 
 
 async def _redeem_sign_up(
-    core: Core, connection: AsyncConnection, *tokens: str
+    core: Core, connection: SqlConnection, *tokens: str
 ) -> ProvenSignUp | None:
     keeps_password = not core.settings.mailer_confirmation_asks_password
     with database_errors("updating"):
@@ -236,7 +236,7 @@ async def _redeem_sign_up(
 
 
 async def _sign_up_verified(
-    core: Core, connection: AsyncConnection, proven: ProvenSignUp, *, has_flow: bool
+    core: Core, connection: SqlConnection, proven: ProvenSignUp, *, has_flow: bool
 ) -> Verified:
     user = await core.users.get(connection, proven.user.id)
     _check_ban(user)
@@ -250,7 +250,7 @@ async def _sign_up_verified(
 
 async def _accept(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     user: AuthUser,
     kind: Kind,
     challenge: Challenge | None,

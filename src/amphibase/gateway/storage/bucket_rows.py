@@ -3,8 +3,8 @@
 from typing import Any, Literal
 
 from sqlalchemy import RowMapping, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.models import utc_now
 from amphibase.schema.tables import tables
 
@@ -14,7 +14,7 @@ SortColumn = Literal["id", "name", "created_at", "updated_at"]
 SortOrder = Literal["asc", "desc"]
 
 
-async def find(connection: AsyncConnection, id: str, *, lock: bool = False) -> RowMapping | None:
+async def find(connection: SqlConnection, id: str, *, lock: bool = False) -> RowMapping | None:
     """Find a bucket.
 
     Args:
@@ -27,7 +27,7 @@ async def find(connection: AsyncConnection, id: str, *, lock: bool = False) -> R
 
 
 async def list_all(
-    connection: AsyncConnection,
+    connection: SqlConnection,
     *,
     limit: int | None,
     offset: int,
@@ -52,12 +52,12 @@ async def list_all(
     return [*(await connection.execute(statement)).mappings()]
 
 
-async def add(connection: AsyncConnection, values: dict[str, Any]) -> None:
+async def add(connection: SqlConnection, values: dict[str, Any]) -> None:
     """Add a bucket."""
     await connection.execute(insert(BUCKETS).values(**values))
 
 
-async def change(connection: AsyncConnection, id: str, values: dict[str, Any]) -> bool:
+async def change(connection: SqlConnection, id: str, values: dict[str, Any]) -> bool:
     """Change a bucket; return False where none may be changed."""
     changed = await connection.execute(
         update(BUCKETS).where(BUCKETS.c.id == id).values(**values, updated_at=utc_now())
@@ -65,7 +65,7 @@ async def change(connection: AsyncConnection, id: str, values: dict[str, Any]) -
     return changed.rowcount > 0
 
 
-async def remove(connection: AsyncConnection, id: str) -> bool:
+async def remove(connection: SqlConnection, id: str) -> bool:
     """Delete a bucket; return False where none may be deleted."""
     deleted = await connection.execute(delete(BUCKETS).where(BUCKETS.c.id == id))
     return deleted.rowcount > 0

@@ -7,8 +7,8 @@ from typing import Literal
 
 import orjson
 from sqlalchemy import RowMapping, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.storage.errors import InvalidParameter
 
 MAX_LISTED = 1500
@@ -74,7 +74,7 @@ _NOWHERE = "CAST('-infinity' AS timestamptz)"
 
 
 async def list_folder(
-    connection: AsyncConnection,
+    connection: SqlConnection,
     bucket: str,
     folder: str,
     *,
@@ -106,7 +106,7 @@ async def list_folder(
 
 
 async def list_page(
-    connection: AsyncConnection,
+    connection: SqlConnection,
     bucket: str,
     prefix: str,
     *,

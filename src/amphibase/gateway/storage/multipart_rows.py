@@ -3,7 +3,8 @@
 from typing import Any
 
 from sqlalchemy import RowMapping, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.database.sql_connection import SqlConnection
 
 _ADD = text("""
 INSERT INTO storage.s3_multipart_uploads
@@ -58,13 +59,13 @@ ALL_PARTS = 10_000
 """The most parts of an upload (Amazon S3 User Guide, "multipart upload limits")."""
 
 
-async def add(connection: AsyncConnection, **values: Any) -> None:
+async def add(connection: SqlConnection, **values: Any) -> None:
     """Add an upload."""
     await connection.execute(_ADD, values)
 
 
 async def find(
-    connection: AsyncConnection, id: str, bucket: str, key: str, *, lock: bool = False
+    connection: SqlConnection, id: str, bucket: str, key: str, *, lock: bool = False
 ) -> RowMapping | None:
     """Find an upload.
 
@@ -76,13 +77,13 @@ async def find(
     return result.mappings().one_or_none()
 
 
-async def count(connection: AsyncConnection, owner: str | None) -> tuple[int, int]:
+async def count(connection: SqlConnection, owner: str | None) -> tuple[int, int]:
     """Count the unfinished uploads: those of all users, and an owner's; None is the service."""
     row = (await connection.execute(_COUNT, {"owner": owner})).mappings().one()
     return row["users"], row["own"]
 
 
-async def add_part(connection: AsyncConnection, **values: Any) -> str | None:
+async def add_part(connection: SqlConnection, **values: Any) -> str | None:
     """Add a part in the place of one with the same number; return that one's version."""
     replaced = await connection.scalar(
         _DELETE_PART, {"upload": values["upload"], "number": values["number"]}
@@ -92,14 +93,14 @@ async def add_part(connection: AsyncConnection, **values: Any) -> str | None:
 
 
 async def parts(
-    connection: AsyncConnection, upload: str, *, after: int = 0, limit: int = ALL_PARTS
+    connection: SqlConnection, upload: str, *, after: int = 0, limit: int = ALL_PARTS
 ) -> list[RowMapping]:
     """Return parts by their number, after one."""
     values = {"upload": upload, "after": after, "limit": limit}
     return [*(await connection.execute(_PARTS, values)).mappings()]
 
 
-async def remove(connection: AsyncConnection, id: str) -> list[str]:
+async def remove(connection: SqlConnection, id: str) -> list[str]:
     """Delete an upload with its parts; return their versions."""
     await connection.execute(_LOCK, {"id": id})
     versions = [*await connection.scalars(_VERSIONS, {"id": id})]
@@ -107,16 +108,16 @@ async def remove(connection: AsyncConnection, id: str) -> list[str]:
     return versions
 
 
-async def remove_all(connection: AsyncConnection, bucket: str) -> list[str]:
+async def remove_all(connection: SqlConnection, bucket: str) -> list[str]:
     """Delete all uploads to a bucket; return the versions of their parts."""
     return [*await connection.scalars(_DELETE_ALL, {"bucket": bucket})]
 
 
-async def unfinished(connection: AsyncConnection, **values: Any) -> list[RowMapping]:
+async def unfinished(connection: SqlConnection, **values: Any) -> list[RowMapping]:
     """Return uploads of a bucket by key, after one."""
     return [*(await connection.execute(_LIST, values)).mappings()]
 
 
-async def expired(connection: AsyncConnection, seconds: float) -> list[RowMapping]:
+async def expired(connection: SqlConnection, seconds: float) -> list[RowMapping]:
     """Return uploads to which nothing came for so long."""
     return [*(await connection.execute(_EXPIRED, {"seconds": seconds})).mappings()]

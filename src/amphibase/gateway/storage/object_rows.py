@@ -6,9 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, RowMapping, Text, any_, delete, insert, literal, select, text, update
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.blobs.base import parse_uuid
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.models import utc_now
 from amphibase.schema.tables import tables
 
@@ -21,14 +21,14 @@ COLUMNS = [column for column in OBJECTS.c if column.name != "path_tokens"]
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:path, 0))")
 
 
-async def reserve(connection: AsyncConnection, *paths: ObjectPath) -> None:
+async def reserve(connection: SqlConnection, *paths: ObjectPath) -> None:
     """Keep others from storing an object at these paths until the transaction ends."""
     for bucket, name in sorted(paths):
         await connection.execute(_LOCK, {"path": f"{bucket}/{name}"})
 
 
 async def find(
-    connection: AsyncConnection, bucket: str, name: str, *, lock: bool = False
+    connection: SqlConnection, bucket: str, name: str, *, lock: bool = False
 ) -> RowMapping | None:
     """Find the row of an object.
 
@@ -42,7 +42,7 @@ async def find(
 
 
 async def find_many(
-    connection: AsyncConnection, bucket: str, names: Sequence[str], *, lock: bool = False
+    connection: SqlConnection, bucket: str, names: Sequence[str], *, lock: bool = False
 ) -> list[RowMapping]:
     """Find the rows of objects, in no order.
 
@@ -57,7 +57,7 @@ async def find_many(
     return [*(await connection.execute(statement)).mappings()]
 
 
-async def add(connection: AsyncConnection, values: dict[str, Any], *, overwrite: bool) -> None:
+async def add(connection: SqlConnection, values: dict[str, Any], *, overwrite: bool) -> None:
     """Add a row, or with `overwrite` change the one of its path.
 
     Nothing is read back: a caller who may write need not be allowed to read.
@@ -77,7 +77,7 @@ async def add(connection: AsyncConnection, values: dict[str, Any], *, overwrite:
 
 
 async def move(
-    connection: AsyncConnection, path: ObjectPath, to: ObjectPath, mover: str | None
+    connection: SqlConnection, path: ObjectPath, to: ObjectPath, mover: str | None
 ) -> UUID | None:
     """Give a row another path; return its id, or None where none may be changed.
 
@@ -99,9 +99,7 @@ async def move(
     return moved
 
 
-async def remove(
-    connection: AsyncConnection, bucket: str, names: Sequence[str]
-) -> list[RowMapping]:
+async def remove(connection: SqlConnection, bucket: str, names: Sequence[str]) -> list[RowMapping]:
     """Delete the rows that may be deleted, and return them."""
     statement = (
         delete(OBJECTS)
@@ -114,7 +112,7 @@ async def remove(
 
 
 async def names(
-    connection: AsyncConnection, bucket: str, limit: int, *, after: str | None = None
+    connection: SqlConnection, bucket: str, limit: int, *, after: str | None = None
 ) -> list[str]:
     """Return names of objects of a bucket in order, from the first or after a name."""
     statement = select(OBJECTS.c.name).where(OBJECTS.c.bucket_id == bucket)

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import RowMapping
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend.files import ByteRange
 from amphibase.blobs.base import BlobMissing, Blobs
 from amphibase.blobs.swap import copy_blob, open_blob, release
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.storage import bucket_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller
 from amphibase.gateway.storage.errors import NoSuchBucket, NoSuchKey
@@ -227,7 +227,7 @@ class ObjectStorage:
     @asynccontextmanager
     async def _reading(
         self, caller: StorageCaller | None, operation: str
-    ) -> AsyncIterator[AsyncConnection]:
+    ) -> AsyncIterator[SqlConnection]:
         if caller is None:
             async with self._transactions.as_admin() as connection:
                 yield connection

@@ -7,7 +7,6 @@ from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID, uuid4
 
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -16,6 +15,7 @@ from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.accounts.oauth.flows import EXTERNAL, Challenge
 from amphibase.accounts.oauth.http import ProviderError
 from amphibase.accounts.one_time_tokens import Kind
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import AmphibaseError, EmailNotConfirmed, InvalidLink, UserBanned
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction, identity_traits
@@ -157,7 +157,7 @@ def provider_fields(tokens: "ProviderTokens") -> dict[str, str]:
 
 async def accept_identity(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     request: Request,
     identity: ExternalIdentity,
     *,
@@ -207,7 +207,7 @@ async def accept_identity(
 
 async def link(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     request: Request,
     user_id: UUID,
     identity: ExternalIdentity,
@@ -226,7 +226,7 @@ async def link(
 
 
 async def _audit_link(
-    core: Core, connection: AsyncConnection, request: Request, user: Row[Any], identity: Row[Any]
+    core: Core, connection: SqlConnection, request: Request, user: Row[Any], identity: Row[Any]
 ) -> None:
     await core.audit.record(
         connection,
@@ -239,7 +239,7 @@ async def _audit_link(
 
 async def _accept(
     core: Core,
-    connection: AsyncConnection,
+    connection: SqlConnection,
     request: Request,
     identity: ExternalIdentity,
     flow: Row[Any],
@@ -256,7 +256,7 @@ async def _accept(
 
 
 async def _accept_invitation(
-    core: Core, connection: AsyncConnection, identity: ExternalIdentity, token: str
+    core: Core, connection: SqlConnection, identity: ExternalIdentity, token: str
 ) -> AuthUser:
     """Sign in the invited user by the account at a third party with the same address."""
     user_id = await core.one_time_tokens.redeem(connection, token, INVITED)

@@ -16,9 +16,9 @@ import httpx
 import orjson
 from sqlalchemy import bindparam, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NULLTYPE
 
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.hooks.settings import HookTarget
@@ -56,7 +56,7 @@ class HookRejection(AuthError):
 
 
 async def call_hook(
-    target: HookTarget, payload: Payload, connection: AsyncConnection, client: httpx.AsyncClient
+    target: HookTarget, payload: Payload, connection: SqlConnection, client: httpx.AsyncClient
 ) -> dict[str, Any]:
     """Call a hook and return what it responds; empty where it says nothing.
 
@@ -80,7 +80,7 @@ async def call_hook(
 
 
 async def _call_function(
-    target: HookTarget, payload: str, connection: AsyncConnection
+    target: HookTarget, payload: str, connection: SqlConnection
 ) -> dict[str, Any]:
     # Names are letters, digits and underscores; see `HookTarget`.
     schema, name = target.function or ("", "")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Claims
 from amphibase.certificates import https_context
+from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.hooks.settings import HookSettings, HookTarget
@@ -86,7 +86,7 @@ class AuthHooks:
             await self._client.aclose()
 
     async def _call(
-        self, target: HookTarget, payload: Mapping[str, Any], connection: AsyncConnection
+        self, target: HookTarget, payload: Mapping[str, Any], connection: SqlConnection
     ) -> dict[str, Any]:
         import httpx  # few projects have hooks
 
@@ -97,7 +97,7 @@ class AuthHooks:
         return await call_hook(target, payload, connection, self._client)
 
     async def _decision(
-        self, target: HookTarget | None, payload: Mapping[str, Any], connection: AsyncConnection
+        self, target: HookTarget | None, payload: Mapping[str, Any], connection: SqlConnection
     ) -> Mapping[str, Any]:
         return {} if target is None else await self._call(target, payload, connection)
 
@@ -107,7 +107,7 @@ class AuthHooks:
         return self._access_token is not None
 
     async def access_token_claims(
-        self, connection: AsyncConnection, claims: Claims, method: str
+        self, connection: SqlConnection, claims: Claims, method: str
     ) -> Claims:
         """Return the claims of an access token.
 
@@ -146,7 +146,7 @@ class AuthHooks:
         return self._after_user_created is not None
 
     async def before_user_created(
-        self, connection: AsyncConnection, user: Mapping[str, Any], ip: str | None
+        self, connection: SqlConnection, user: Mapping[str, Any], ip: str | None
     ) -> None:
         """Ask whether a user may be added. Raises AuthError where not.
 
@@ -158,7 +158,7 @@ class AuthHooks:
             await self._call(self._before_user_created, payload, connection)
 
     async def after_user_created(
-        self, connection: AsyncConnection, user: Mapping[str, Any], ip: str | None
+        self, connection: SqlConnection, user: Mapping[str, Any], ip: str | None
     ) -> None:
         """Report a user who was added. Raises AuthError where the hook fails.
 
@@ -175,7 +175,7 @@ class AuthHooks:
         return self._send_email is not None
 
     async def send_email(
-        self, connection: AsyncConnection, user: Mapping[str, Any], data: Mapping[str, Any]
+        self, connection: SqlConnection, user: Mapping[str, Any], data: Mapping[str, Any]
     ) -> None:
         """Let the hook send an email. Raises AuthError where it fails.
 
@@ -193,7 +193,7 @@ class AuthHooks:
 
     async def send_sms(
         self,
-        connection: AsyncConnection,
+        connection: SqlConnection,
         user: Mapping[str, Any],
         phone: str,
         code: str,
@@ -211,7 +211,7 @@ class AuthHooks:
             await self._call(self._send_sms, {"user": user, "sms": sms}, connection)
 
     async def after_password_attempt(
-        self, connection: AsyncConnection, user_id: UUID, *, valid: bool
+        self, connection: SqlConnection, user_id: UUID, *, valid: bool
     ) -> PasswordRejection | None:
         """Return the rejection of a password that was checked; None where it is allowed."""
         payload = {"user_id": str(user_id), "valid": valid}
@@ -232,7 +232,7 @@ class AuthHooks:
         return self._mfa is not None
 
     async def after_mfa_attempt(
-        self, connection: AsyncConnection, factor: Row[Any], *, valid: bool
+        self, connection: SqlConnection, factor: Row[Any], *, valid: bool
     ) -> str | None:
         """Return the message of a rejection; None where the attempt is allowed."""
         payload = {
