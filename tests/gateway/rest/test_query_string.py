@@ -88,6 +88,17 @@ def test_an_empty_select_is_as_if_it_were_missing() -> None:
     assert read("select=&a=eq.1") == read("a=eq.1")
 
 
+@pytest.mark.parametrize("name", ["a", "select", "order", "columns", "on_conflict", "or", "limit"])
+def test_a_name_without_an_equals_sign_is_as_if_it_were_missing(name: str) -> None:
+    assert read(f"{name}&a=eq.1") == read("a=eq.1")
+    assert read(f"a=1&{name}", is_call=True) == read("a=1", is_call=True)
+
+
+@pytest.mark.parametrize("name", ["select", "order", "columns", "on_conflict"])
+def test_the_first_of_a_repeated_parameter_counts(name: str) -> None:
+    assert read(f"{name}=a&{name}=b") == read(f"{name}=a")
+
+
 @pytest.mark.parametrize(
     ("text", "filter", "values"),
     [
@@ -317,6 +328,9 @@ AFTER_NAME = 'letter, digit, "-", "->>", "->", "::", ".", ")", "," or end of inp
             'letter, digit, "-", "->>", "->", delimiter (.), "," or end of input',
         ),
         ("order=,id", 1, '","', NAME),
+        ("order=", 1, END, NAME),
+        ("columns=", 1, END, NAME),
+        ("on_conflict=", 1, END, NAME),
         ("a=noop.1", 1, '"o"', '"not" or operator (eq, gt, ...)'),
         ("a=not.ix", 5, '"x"', "operator (eq, gt, ...)"),
         ("a=in.(", 5, END, '"\\"", "," or ")"'),

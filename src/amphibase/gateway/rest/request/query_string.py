@@ -104,8 +104,8 @@ def _parse(shape: tuple[str | bool, ...]) -> _ParsedQuery:
         assert isinstance(parameter, str)
         if _end_of_simple(parameter) == len(parameter):
             lifted.append(len(parser.values))
-        if parameter:
-            key, _, value = parameter.partition("=")
+        key, equals, value = parameter.partition("=")
+        if equals:  # what has no value is not there
             parser.read(_decoded(key), _decoded(value))
     return _ParsedQuery(parser.query(), parser.values, lifted)
 
@@ -133,19 +133,19 @@ class _QueryParser:
         self._arguments: list[tuple[str, int]] = []
 
     def read(self, key: str, value: str) -> None:
-        """Read one parameter."""
+        """Read one parameter; of those that come once, the first counts."""
         match key.rpartition(".")[2]:
             case "select" if key == "select":
                 if self._select is None and value:  # an empty value counts as missing
                     self._select = read_select(value)
             case "columns" if key == "columns":
-                self._columns = read_names(value, "columns parameter") if value else None
+                names = read_names(value, "columns parameter")
+                self._columns = names if self._columns is None else self._columns
             case "on_conflict" if key == "on_conflict":
-                self._on_conflict = read_names(value, "on_conflict parameter") if value else None
+                names = read_names(value, "on_conflict parameter")
+                self._on_conflict = names if self._on_conflict is None else self._on_conflict
             case "order":
-                path = self._path(key)
-                if value:
-                    self._orders[path] = read_order(value)
+                self._orders.setdefault(self._path(key), read_order(value))
             case "limit" | "offset" as bound:
                 self._bound(self._path(key), bound, value)
             case "and" | "or" as operator:
