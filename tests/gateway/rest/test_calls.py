@@ -167,6 +167,16 @@ async def test_a_call_that_fails_says_why(
     assert response.json().items() >= error.items()
 
 
+async def test_a_body_of_csv_is_never_taken_whole(api: DataApi) -> None:
+    headers = {"content-type": "text/csv"}
+    response = await api.request("POST /rpc/whole_json", "a,b\n1,2", headers=headers)
+    assert response.status_code == 404
+    assert response.json()["details"] == (
+        "Searched for the function public.whole_json with parameters a, b, but no matches were "
+        "found in the schema cache."
+    )
+
+
 async def test_a_raw_body_needs_a_parameter_that_takes_it(api: DataApi) -> None:
     headers = {"content-type": "text/xml"}
     response = await api.request("POST /rpc/whole_text", "<a/>", headers=headers)

@@ -18,7 +18,7 @@ from amphibase.gateway.rest.plan.negotiation import NegotiatedMediaType
 from amphibase.gateway.rest.plan.types import Content
 from amphibase.gateway.rest.preparation import PreparedRequest, RequestPreparer
 from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS
-from amphibase.gateway.rest.request.media_type import read_media_type
+from amphibase.gateway.rest.request.media_type import CSV, read_media_type
 from amphibase.gateway.rest.request.payload import FORM, Payload, read_form, read_payload
 from amphibase.gateway.rest.request.preferences import Preferences
 from amphibase.gateway.rest.request.query import QueryParams
@@ -44,7 +44,7 @@ from amphibase.gateway.rest.transaction.spool import spool
 from amphibase.records.filters.tree import Value
 
 _CONTENTS: Mapping[str, Content] = {
-    "text/plain": "text", "text/xml": "xml", "application/octet-stream": "binary",
+    CSV: "csv", "text/plain": "text", "text/xml": "xml", "application/octet-stream": "binary",
 }  # fmt: skip
 _VARY = (b"vary", b"Accept, Prefer, Range")
 """On what a response depends beside its URL, for caches, since PostgREST 16."""

@@ -20,7 +20,7 @@ from amphibase.gateway.rest.schema.catalog import (
 from amphibase.records.filters.tree import Filter, JsonStep, Position
 
 Action: TypeAlias = Literal["read", "insert", "update", "delete", "put", "call"]
-Content: TypeAlias = Literal["json", "text", "xml", "binary"]
+Content: TypeAlias = Literal["json", "csv", "text", "xml", "binary"]
 Shape: TypeAlias = Literal["array", "object", "csv", "geojson", "scalar", "handler", "none"]
 Count: TypeAlias = Literal["exact", "planned", "estimated"]
 Returning: TypeAlias = Literal["minimal", "headers-only", "representation"]
