@@ -436,3 +436,15 @@ def test_a_wrong_value_is_one_line(config: Path, content: str, message: str) -> 
     with pytest.raises(ConfigurationError, match=message) as error:
         read_config()
     assert "\n" not in error.value.detail
+
+
+def test_an_empty_search_path_in_the_environment_is_none_and_wins_over_the_file(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text('[api]\nextra_search_path = ["public", "api"]')
+    assert load(RestSettings).db_extra_search_path == ("public", "api")
+    monkeypatch.setenv("PGRST_DB_EXTRA_SEARCH_PATH", "")
+    settings = load(RestSettings)
+    assert settings.db_extra_search_path == ()
+    in_database = settings.overridden({"db_extra_search_path": "api"})
+    assert in_database.db_extra_search_path == ("api",)

@@ -1,11 +1,17 @@
 """The settings of the Data API, by the names of PostgREST's environment variables."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_environment import settings_environment
@@ -22,6 +28,7 @@ OpenApiMode = Literal["follow-privileges", "ignore-privileges", "disabled"]
 
 _PORTS = {"http": 80, "https": 443}
 _APP_SETTINGS = "PGRST_APP_SETTINGS_"
+_SEARCH_PATH = "PGRST_DB_EXTRA_SEARCH_PATH"
 
 DATABASE_PREFIX = "pgrst."
 """Before the names of settings in the database: ALTER ROLE authenticator SET pgrst.db_max_rows."""
@@ -137,6 +144,17 @@ class RestSettings(ProjectSettings):
     def _path(cls, value: str) -> str:
         RolePath(value)
         return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources, of which an empty PGRST_DB_EXTRA_SEARCH_PATH is one, since it means
+        no schema (PostgREST 13.0.1); any other variable that is empty counts as missing."""
+        given, *others = super().settings_customise_sources(settings_cls, *sources, **named)
+        is_empty = settings_environment().get(_SEARCH_PATH) == ""
+        no_path = InitSettingsSource(settings_cls, {"db_extra_search_path": ()} if is_empty else {})
+        return given, no_path, *others
 
     def overridden(self, values: Mapping[str, str]) -> "RestSettings":
         """Return the settings as the database overrides them.
