@@ -1,5 +1,6 @@
 """Reads response with the JSON that PostgREST's documentation describes."""
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -7,6 +8,10 @@ import pytest
 from tests.gateway.rest.planner_database import PlannerDatabase
 
 from amphibase.gateway.rest.errors.base import RestError
+from amphibase.gateway.rest.errors.schema_cache import NoRelationship
+from amphibase.gateway.rest.plan.embedding import find_relationship
+from amphibase.gateway.rest.schema.catalog import Name, Relationship
+from amphibase.gateway.rest.schema.lazily import Lazily
 
 A, B, G, D = {"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}
 
@@ -310,6 +315,23 @@ async def test_errors_say_what_may_be_meant(database: PlannerDatabase) -> None:
         "Try changing 'authors' to one of the following: 'authors!books_author', "
         "'authors!books_editor'. Find the desired relationship in the 'details' key."
     )
+
+
+async def test_a_hint_derives_the_relationships_of_few_relations(database: PlannerDatabase) -> None:
+    derived: list[Name] = []
+
+    def derive(name: Name) -> tuple[Relationship, ...]:
+        derived.append(name)
+        if name.name == "tablet_1":
+            return ()
+        return (Relationship(name, Name("api", "books"), "many-to-one", "key"),)
+
+    names = [*(Name("api", f"table_{number}") for number in range(1000)), Name("api", "tablet_1")]
+    catalog = replace(database.catalog, relationships=Lazily(dict.fromkeys(names), derive))
+    with pytest.raises(NoRelationship) as rejected:
+        find_relationship(catalog, "api", Name("api", "tablets_1"), "books", None)
+    assert rejected.value.hint == "Perhaps you meant 'table_1' instead of 'tablets_1'."
+    assert len(derived) < 10
 
 
 async def test_an_ambiguous_relationship_lists_all(database: PlannerDatabase) -> None:

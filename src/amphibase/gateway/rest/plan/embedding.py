@@ -4,12 +4,14 @@ Without a hint a relation is named by its table, by the constraint of a foreign 
 a hint is a constraint, a column on either side, or the table between the two.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from amphibase.gateway.rest.errors.schema_cache import AmbiguousRelationship, NoRelationship
 from amphibase.gateway.rest.schema.catalog import Catalog, ComputedRelationship, Name, Relationship
 from amphibase.gateway.rest.schema.suggestions import RELATED_LIKENESS, nearest
 
+_MOST_TRIED = 20
 _CARDINALITIES = ("one-to-many", "many-to-one", "one-to-one", "many-to-many")
 
 
@@ -122,20 +124,31 @@ def _choices(candidates: Sequence[Relationship]) -> Iterator[str]:
 
 
 def _hint(catalog: Catalog, schema: str, origin: Name, target: str) -> str | None:
-    instead, known = target, _related(catalog, schema, origin)
-    if not known:
-        instead, known = (
-            origin.name,
-            {
-                name.name
-                for name in {*catalog.relationships, *catalog.computed_relationships}
-                if name.schema in catalog.schemas and _related(catalog, schema, name)
-            },
-        )
-    if instead in known:
-        return None
-    meant = nearest(instead, known, min_likeness=RELATED_LIKENESS)
+    if known := _related(catalog, schema, origin):
+        instead = target
+        meant = None if target in known else nearest(target, known, min_likeness=RELATED_LIKENESS)
+    else:
+        instead = origin.name
+        meant = _nearest_related(catalog, schema, instead)
     return f"Perhaps you meant '{meant}' instead of '{instead}'." if meant else None
+
+
+def _nearest_related(catalog: Catalog, schema: str, name: str) -> str | None:
+    """Return the name most like another of the relations that are related to one in the schema.
+
+    The relationships of a large database are derived only of those that are tried.
+    """
+    relations: dict[str, list[Name]] = defaultdict(list)
+    for each in {*catalog.relationships, *catalog.computed_relationships}:
+        if each.schema in catalog.schemas and each.name != name:
+            relations[each.name].append(each)
+    for _ in range(_MOST_TRIED):
+        meant = nearest(name, relations, min_likeness=RELATED_LIKENESS)
+        if meant is None:
+            return None
+        if any(_related(catalog, schema, each) for each in relations.pop(meant)):
+            return meant
+    return None
 
 
 def _related(catalog: Catalog, schema: str, origin: Name) -> set[str]:
