@@ -51,6 +51,11 @@ class Telling:
             "authorization": request.headers.getlist("authorization"),
             "profile": request.headers.get("content-profile"),
             "query": request.url.query,
+            "origin": {
+                name: value
+                for name, value in request.headers.items()
+                if name.startswith(("x-forwarded", "x-real"))
+            },
             "body": len(body),
         }
         await JSONResponse(values)(scope, receive, send)
@@ -58,10 +63,13 @@ class Telling:
 
 @asynccontextmanager
 async def serving_gateway(body_seconds: float) -> AsyncIterator[str]:
-    mounts = {"/rest/v1": Mount(Telling, LIMIT), "/storage/v1": Mount(Telling)}
+    mounts = {
+        "/rest/v1": Mount(Telling, LIMIT, takes_origin=True),
+        "/storage/v1": Mount(Telling),
+    }
     ready = asyncio.Event()
     gateway = Gateway(mounts, KEYS, body_seconds=body_seconds)
-    server = serving.server(gateway, ready=ready.set, host="127.0.0.1", port=0)
+    server = serving.server(gateway, ready=ready.set, host="127.0.0.1", port=0, proxy_headers=False)
     serve = asyncio.create_task(server.serve())
     await ready.wait()
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
@@ -107,6 +115,24 @@ async def test_a_service_responds_for_what_is_behind_its_prefix(
 ) -> None:
     body = (await client.get(f"{prefix}/some/thing")).json()
     assert (body["root_path"], body["path"]) == (prefix, f"{prefix}/some/thing")
+
+
+async def test_the_data_api_knows_where_a_request_came_from_and_believes_no_client(
+    client: httpx.AsyncClient,
+) -> None:
+    forged = {"x-forwarded-for": "192.0.2.1", "x-real-ip": "192.0.2.1", "x-forwarded-proto": "s"}
+    body = (await client.get("/rest/v1/notes", headers=forged)).json()
+    assert body["origin"] == {
+        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-host": "127.0.0.1",
+        "x-forwarded-port": str(client.base_url.port),
+        "x-forwarded-proto": "http",
+        "x-real-ip": "127.0.0.1",
+    }
+    for host, name, port in (("shop.example", "shop.example", "80"), ("[::1]:81", "[::1]", "81")):
+        body = (await client.get("/rest/v1/notes", headers={"host": host})).json()
+        assert body["origin"]["x-forwarded-host"] == name
+        assert body["origin"]["x-forwarded-port"] == port
 
 
 @pytest.mark.parametrize("path", ["/", "/rest/v2/notes", "/rest/v10", "/restv1", "/realtime/v1"])

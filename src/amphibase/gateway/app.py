@@ -13,6 +13,7 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 from amphibase.errors import ConfigurationError, RequestTimeout, Unavailable
+from amphibase.gateway.forwarded import with_origin
 from amphibase.gateway.keys import ApiKeys
 from amphibase.gateway.service import Service, deny_websocket
 from amphibase.redaction import redacted_logger
@@ -69,6 +70,7 @@ class Mount:
         build: makes the service, at its first request or at `start`.
         max_body: the most bytes that a request's body may have; None where the service looks.
         takes_api_key: whether an API key that is a JWT counts as the bearer's token.
+        takes_origin: whether headers say where a request came from (`X-Forwarded-For` …).
         starts_early: whether `Gateway.start` starts it; else its first request does.
         allowed_origins: of the pages that may call; none for all.
     """
@@ -76,6 +78,7 @@ class Mount:
     build: Callable[[], Service]
     max_body: int | None = None
     takes_api_key: bool = True
+    takes_origin: bool = False
     starts_early: bool = True
     allowed_origins: Sequence[str] = ()
     _service: Service | None = field(default=None, repr=False)
@@ -219,6 +222,8 @@ class Gateway:
         if mount.max_body is not None and size > mount.max_body:
             await exchange.reject_body()
             return
+        if mount.takes_origin:
+            credentials = with_origin(credentials, scope, headers.get(b"host", b""))
         child = {
             **scope,
             "root_path": root + prefix,
@@ -288,16 +293,7 @@ class _Exchange:
     """One request and its response: adds CORS headers, limits the request body, and cuts off a
     client that stalls."""
 
-    __slots__ = (
-        "_body",
-        "_bytes",
-        "_send",
-        "began",
-        "cors",
-        "gone",
-        "limit",
-        "rejected",
-    )
+    __slots__ = ("_body", "_bytes", "_send", "began", "cors", "gone", "limit", "rejected")
 
     def __init__(self, receive: Receive, send: Send, body_seconds: float) -> None:
         self._body = RequestBody(receive, body_seconds)

@@ -107,7 +107,9 @@ def build(project: Project) -> Gateway:
 
     origins = load(RestSettings).server_cors_allowed_origins
     mounts = {
-        DATA_API: Mount(lambda: _rest(project), MAX_BODY_BYTES, allowed_origins=origins),
+        DATA_API: Mount(
+            lambda: _rest(project), MAX_BODY_BYTES, takes_origin=True, allowed_origins=origins
+        ),
         "/auth/v1": Mount(lambda: _auth(project), MAX_AUTH_BODY_BYTES, takes_api_key=False),
         "/storage/v1": Mount(lambda: _storage(project)),
         # Many projects have no channels, and need neither its memory nor its connection.
