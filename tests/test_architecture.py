@@ -24,14 +24,11 @@ SHARED = {
     "errors",
     "loopback",
     "models",
-    "oauth_settings",
     "private_names",
-    "published_secrets",
     "redaction",
     "request_body",
     "search",
     "settings",
-    "settings_loading",
     "shutdown",
 }
 FOUNDATION = {"accounts", "blobs", "database", "messages", "records", "replication", "schema"}
@@ -43,14 +40,10 @@ ALLOWED = {
     "errors": set(),
     "loopback": set(),
     "models": {"access", "errors"},
-    "oauth_settings": {"errors", "loopback", "settings_loading"},
     "rate_limits": set(),
     "request_body": {"errors"},
-    "settings": {"database", "errors", "oauth_settings", "published_secrets", "rate_limits"}
-    | {"settings_loading"},
-    "settings_loading": {"errors"},
+    "settings": {"database", "errors", "loopback", "rate_limits"},
     "private_names": set(),
-    "published_secrets": set(),
     "redaction": set(),
     "search": {"errors"},
     "server": {"allocator", "redaction", "shutdown"},
@@ -220,7 +213,7 @@ RARELY_NEEDED = (
     *("alembic", "email.policy", "fastapi", "filelock", "httpx", "httpx_oauth", "puremagic"),
     *("aiosmtplib", "PIL", "pyotp", "rapidfuzz", "rich", "segno", "sqlite3"),
     *("amphibase.gateway.storage.s3.service", "amphibase.http", "amphibase.supabase"),
-    *("amphibase.settings", "sqlalchemy.dialects.sqlite"),
+    *("amphibase.settings.application", "sqlalchemy.dialects.sqlite"),
 )
 
 

@@ -202,7 +202,7 @@ def test_every_setting_of_the_gateway_is_documented() -> None:
     from amphibase.gateway.rest.settings import RestSettings
     from amphibase.gateway.settings import GatewaySettings
     from amphibase.gateway.storage.settings import StorageSettings
-    from amphibase.settings_loading import variables
+    from amphibase.settings.loading import variables
 
     text = (ROOT / "docs" / "gateway-settings.md").read_text()
     missing = [

@@ -11,8 +11,8 @@ from pydantic_settings import SettingsConfigDict
 
 from amphibase import ConfigurationError, Settings, load_settings
 from amphibase.gateway.keys import api_key
-from amphibase.published_secrets import CLI_JWT_SECRET, CLI_PUBLISHABLE_KEY, CLI_SECRET_KEY
-from amphibase.settings import unknown_variables
+from amphibase.settings.application import unknown_variables
+from amphibase.settings.published_secrets import CLI_JWT_SECRET, CLI_PUBLISHABLE_KEY, CLI_SECRET_KEY
 
 Environment = pytest.MonkeyPatch
 

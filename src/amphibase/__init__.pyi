@@ -318,9 +318,9 @@ from amphibase.models import (
 from amphibase.models import (
     Versioned as Versioned,
 )
-from amphibase.settings import (
+from amphibase.settings.application import (
     Settings as Settings,
 )
-from amphibase.settings import (
+from amphibase.settings.application import (
     load_settings as load_settings,
 )

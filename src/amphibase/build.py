@@ -11,7 +11,7 @@ from amphibase.backend import Backend
 from amphibase.backend.combined import CombinedBackend
 from amphibase.errors import ConfigurationError
 from amphibase.messages.hub import MessageHub
-from amphibase.settings import PARTS, BackendName, Part, Settings, load_settings
+from amphibase.settings.application import PARTS, BackendName, Part, Settings, load_settings
 from amphibase.sql.backend import SqlBackend
 
 

@@ -31,7 +31,7 @@ from amphibase.models import SoftDelete, Timestamps, Versioned, uuid7
 from amphibase.schema.migrations import roles
 from amphibase.schema.policy_script import script
 from amphibase.search import search_index
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
 from amphibase.sql.backend import SqlBackend
 
 KINDS = ("sqlite", "predicate", "rls")

@@ -27,7 +27,7 @@ from amphibase.schema.grants import revoke_all
 from amphibase.schema.migrations import roles
 from amphibase.schema.policy_script import script
 from amphibase.schema.search_functions import search_functions
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
 from amphibase.sql.backend import SqlBackend
 from amphibase.supabase.backend import SupabaseBackend
 from amphibase.supabase.starter import grants_sql

@@ -16,7 +16,7 @@ from tests.supabase_projects import settings_of
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import Backend
 from amphibase.build import build_backend
-from amphibase.settings import Settings, load_settings
+from amphibase.settings.application import Settings, load_settings
 from amphibase.testing.supabase import LocalSupabase
 
 

@@ -10,7 +10,7 @@ from amphibase.build import build_backend
 from amphibase.database.engine import Database
 from amphibase.messages.listener import TransportListener
 from amphibase.records.log_reader import LogReader
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.supabase.client import SupabaseClient
 
 PARTS = (TransportListener, LogReader, Background)

@@ -26,7 +26,7 @@ from amphibase.errors import (
 )
 from amphibase.messages import delivery
 from amphibase.messages.access import readers_of
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 SECONDS = 60
 """How long a test waits for a message at most."""

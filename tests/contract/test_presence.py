@@ -41,7 +41,7 @@ from amphibase.errors import (
 from amphibase.messages import delivery, presence_members
 from amphibase.messages.presence_store import Beat, PresenceStore, StoredPresence
 from amphibase.messages.redis import RedisPresences
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.sql.presence import SqlPresences
 from amphibase.supabase.presence import ProjectPresences
 

@@ -12,7 +12,7 @@ from amphibase.gateway.keys import ApiKeys, api_key
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.gateway.storage.settings import StorageSettings
-from amphibase.settings_loading import load
+from amphibase.settings.loading import load
 
 EVERY_NEW_PROJECT = """
 project_id = "bakery"

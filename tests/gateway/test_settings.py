@@ -11,8 +11,8 @@ import pytest
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.keys import api_key
 from amphibase.gateway.settings import GatewaySettings, revealed
-from amphibase.published_secrets import CLI_JWT_SECRET
-from amphibase.settings_loading import load
+from amphibase.settings.loading import load
+from amphibase.settings.published_secrets import CLI_JWT_SECRET
 
 DEFAULT_URL = "postgresql://postgres:postgres@db/postgres"
 OWN = "a secret of one's own that is long enough for HS256"

@@ -19,7 +19,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.gateway.build import Project, build
 from amphibase.gateway.keys import ApiKeys, api_key
 from amphibase.gateway.settings import GatewaySettings, revealed
-from amphibase.settings_loading import load
+from amphibase.settings.loading import load
 
 SECRET = "a secret of the project that is long enough for HS256"
 KEYS = ApiKeys(SECRET, api_key(SECRET, "anon"), api_key(SECRET, "service_role"))

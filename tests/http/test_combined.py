@@ -17,7 +17,7 @@ from amphibase.build import open_backend
 from amphibase.database.engine import Database
 from amphibase.http.state import State
 from amphibase.models import User
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.testing.client import Client, open_client
 
 ANN = {"email": "ann@example.com", "password": "correct horse battery"}

@@ -29,7 +29,7 @@ from amphibase.move.plan import AccountsPlan, EndPlan, MappingPlan, Plan, Verify
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.stage import Kept, Outcome, Verification
 from amphibase.schema.tables import tables
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
 from amphibase.sql.backend import SqlBackend
 from amphibase.testing.supabase import LocalSupabase
 

@@ -28,7 +28,7 @@ from amphibase.move.plan import EndPlan, FilesPlan, Plan
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.stage import Outcome, Verification
 from amphibase.schema.tables import tables
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
 from amphibase.sql.backend import SqlBackend
 from amphibase.testing.supabase import LocalSupabase
 

@@ -17,7 +17,7 @@ from amphibase.move.plan import EndPlan, FilesPlan, Plan, TablePlan
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.stage import Outcome
 from amphibase.schema.migrations.locations import application_location
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
 
 NOTES = "CREATE TABLE notes (id integer PRIMARY KEY, title text)"
 

@@ -29,7 +29,7 @@ from sqlalchemy.types import TypeDecorator
 from amphibase.database.engine import Database
 from amphibase.models import NAMING, Base, Json, UtcDateTime
 from amphibase.schema import commands as schema
-from amphibase.settings import Settings, load_settings
+from amphibase.settings.application import Settings, load_settings
 
 CHAINS = ["auth", "storage", "application"]
 on_all_chains = pytest.mark.parametrize("overrides", [{}], ids=["all chains"])

@@ -184,7 +184,7 @@ async def test_upgrades_of_two_databases_at_once_do_not_mix(
 START = """
 import asyncio, pathlib, sys
 from amphibase.models import Base
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
 from amphibase.schema import commands as schema
 from amphibase.database.engine import Database
 

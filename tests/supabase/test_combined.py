@@ -15,7 +15,7 @@ from tests.supabase_projects import prepare_files, settings_of
 from amphibase import SERVICE, Amphibase, ConfigurationError, Repository, SessionEnded, UserBanned
 from amphibase.gateway.project import EXPOSE
 from amphibase.http.state import State
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.testing.client import Client, open_client
 from amphibase.testing.supabase import LocalSupabase
 

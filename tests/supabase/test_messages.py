@@ -14,7 +14,7 @@ from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import SERVICE, Topic
 from amphibase.errors import ConfigurationError, Unavailable
-from amphibase.settings import Settings, load_settings
+from amphibase.settings.application import Settings, load_settings
 from amphibase.supabase import messages
 from amphibase.supabase.backend import SupabaseBackend
 from amphibase.supabase.client import SupabaseClient

@@ -9,7 +9,7 @@ from amphibase.backend import Account, Tokens
 from amphibase.models import utc_now
 
 if TYPE_CHECKING:  # the gateway needs none of the application's settings
-    from amphibase.settings import Settings
+    from amphibase.settings.application import Settings
 
 
 class TokenIssuer:

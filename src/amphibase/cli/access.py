@@ -31,7 +31,7 @@ from amphibase.services.access import (
 from amphibase.services.access import (
     explain as explain_access,
 )
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 app = typer.Typer(help="Who may do what with the rows of models.", no_args_is_help=True)
 Application = Annotated[

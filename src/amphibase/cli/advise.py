@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from amphibase.schema.evidence import Evidence
-    from amphibase.settings import Settings
+    from amphibase.settings.application import Settings
 
 
 class Report(StrEnum):
@@ -59,7 +59,7 @@ def advise(
     Example: amphibase advise --database-url postgresql://localhost/app -o html > advice.html
     """
     from amphibase.schema.evidence import recommended
-    from amphibase.settings import load_settings
+    from amphibase.settings.application import load_settings
 
     if database_url and supabase_url:
         raise ConfigurationError("Pass --database-url or --supabase-url, and read them one by one")

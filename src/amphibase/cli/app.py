@@ -87,8 +87,8 @@ def main() -> None:
         console = messages()
         detail = error.detail
         if isinstance(error, Unavailable):
-            from amphibase.cli.locations import locations
-            from amphibase.settings import load_settings
+            from amphibase.settings.application import load_settings
+            from amphibase.settings.locations import locations
 
             detail += f" ({locations(load_settings())})"
         if isinstance(error, Forbidden | Unavailable) or isinstance(error.__cause__, Unavailable):

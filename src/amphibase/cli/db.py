@@ -17,7 +17,7 @@ from amphibase.schema import commands as schema
 from amphibase.schema.index_advice import bypassed_indexes, index_advice
 from amphibase.schema.migrations.locations import PART_OF
 from amphibase.schema.row_level_security import describe_unenforced, unenforced_tables
-from amphibase.settings import Part, Settings, load_settings
+from amphibase.settings.application import Part, Settings, load_settings
 
 Result = TypeVar("Result")
 

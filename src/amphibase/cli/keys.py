@@ -12,7 +12,7 @@ from amphibase.accounts.jwt.key_file import KEY_FILE, read_key_file, write_key_f
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.cli.console import results
 from amphibase.errors import ConfigurationError
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
 
 app = typer.Typer(help="The keys that sign tokens.", no_args_is_help=True)
 

@@ -14,7 +14,7 @@ from amphibase.gateway.postgres import MINIMUM_MAJOR
 from amphibase.models import Base
 from amphibase.postgres import start
 from amphibase.schema.migrations.chains import build_chains, chain_named
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
 from amphibase.supabase.next_migration import NextMigration, next_migration
 
 

@@ -14,7 +14,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.http.app import Amphibase
 from amphibase.redaction import redacted_logger
 from amphibase.server import local_url, server
-from amphibase.settings import load_settings, unknown_variables
+from amphibase.settings.application import load_settings, unknown_variables
 
 logger = redacted_logger("amphibase")
 

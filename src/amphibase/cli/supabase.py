@@ -15,7 +15,7 @@ from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import process
 from amphibase.gateway.data_dir import DataDir, RunningGateway
 from amphibase.gateway.settings import DataDirSettings, GatewaySettings
-from amphibase.settings_loading import check_lines, load
+from amphibase.settings.loading import check_lines, load
 
 if TYPE_CHECKING:  # what serves in the foreground would keep it in memory
     from rich.console import Console

@@ -10,7 +10,7 @@ import typer
 from amphibase.errors import ConfigurationError
 
 if TYPE_CHECKING:  # the local Supabase, whose commands these are among, needs no application
-    from amphibase.settings import Settings
+    from amphibase.settings.application import Settings
 
 Application = Annotated[
     str | None,
@@ -80,7 +80,7 @@ def check(application: Application = None) -> None:
 
     from amphibase.cli.console import results
     from amphibase.cli.loading import amphibase_of_app
-    from amphibase.settings import load_settings
+    from amphibase.settings.application import load_settings
 
     settings = amphibase_of_app(application).settings if application else load_settings()
     console = results()

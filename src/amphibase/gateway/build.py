@@ -15,7 +15,7 @@ from amphibase.gateway.data_dir import STORAGE
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.keys import ApiKeys, S3Credentials
 from amphibase.request_body import BODY_SECONDS
-from amphibase.settings_loading import load
+from amphibase.settings.loading import load
 
 if TYPE_CHECKING:  # each service is imported at its first request
     from amphibase.accounts.jwt.key_ring import KeyRing

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from amphibase.published_secrets import CLI_JWT_SECRET
+from amphibase.settings.published_secrets import CLI_JWT_SECRET
 
 NAMES: Mapping[str, str] = MappingProxyType(
     {

@@ -30,7 +30,7 @@ from amphibase.gateway.config_names import (
     PATTERNS,
     key_in_table,
 )
-from amphibase.settings_loading import LoadedSettings, sources_in_use, variables
+from amphibase.settings.loading import LoadedSettings, sources_in_use, variables
 
 CONFIG = Path("supabase/config.toml")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from amphibase.published_secrets import (
+from amphibase.settings.published_secrets import (
     CLI_JWT_SECRET,
     CLI_S3_ACCESS_KEY_ID,
     CLI_S3_SECRET_ACCESS_KEY,

@@ -10,7 +10,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import setting_name
 from amphibase.gateway.settings import DATABASE_PORT, PORTS_TRIED, GatewaySettings
 from amphibase.postgres import PortTaken, Server, is_port_taken, start
-from amphibase.published_secrets import has_published_password
+from amphibase.settings.published_secrets import has_published_password
 
 MINIMUM_MAJOR = 15
 

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from amphibase.errors import ConfigurationError
-from amphibase.published_secrets import has_published_password
+from amphibase.settings.published_secrets import has_published_password
 
 AUTHENTICATOR = "authenticator"
 AUTH_ADMIN = "supabase_auth_admin"

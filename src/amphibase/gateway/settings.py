@@ -22,7 +22,9 @@ from pydantic import (
 from amphibase.gateway.config_toml import EnvironmentSettings, ProjectSettings
 from amphibase.gateway.keys import ApiKeys, S3Credentials, api_key, claims_of, s3_credentials
 from amphibase.loopback import is_loopback
-from amphibase.published_secrets import (
+from amphibase.request_body import BODY_SECONDS
+from amphibase.settings.loading import CommaSeparated, check_networks
+from amphibase.settings.published_secrets import (
     CLI_JWT_SECRET,
     CLI_PUBLISHABLE_KEY,
     CLI_SECRET_KEY,
@@ -30,8 +32,6 @@ from amphibase.published_secrets import (
     is_published,
     is_published_jwk,
 )
-from amphibase.request_body import BODY_SECONDS
-from amphibase.settings_loading import CommaSeparated, check_networks
 
 API_PORT = 54321
 DATABASE_PORT = 54322

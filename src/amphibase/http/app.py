@@ -32,7 +32,7 @@ from amphibase.services.hooks import (
     HookFunctions,
     require_async,
 )
-from amphibase.settings import ROUTES_PREFIX, Settings, load_settings
+from amphibase.settings.application import ROUTES_PREFIX, Settings, load_settings
 
 BeforeSignUpHook = TypeVar("BeforeSignUpHook", bound=BeforeSignUp)
 AfterSignUpHook = TypeVar("AfterSignUpHook", bound=AfterSignUp)

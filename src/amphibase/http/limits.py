@@ -13,7 +13,7 @@ from amphibase.errors import ConfigurationError, TooManyRequests, Unavailable
 from amphibase.models import utc_now
 from amphibase.rate_limits import client_of
 from amphibase.redaction import redacted_logger
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 logger = redacted_logger("amphibase.limits")
 

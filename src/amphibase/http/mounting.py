@@ -14,7 +14,7 @@ from amphibase.http.middleware import RequestMiddleware
 from amphibase.http.reachable import require_reachable
 from amphibase.http.routes import built_in
 from amphibase.redaction import redact_logs
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 if TYPE_CHECKING:
     from amphibase.http.app import Amphibase

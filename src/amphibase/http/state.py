@@ -10,7 +10,7 @@ from amphibase.services.auth import AuthenticationService
 from amphibase.services.files import FileDestination, FileService
 from amphibase.services.hooks import ApplicationHooks, HookFunctions
 from amphibase.services.users import UserService
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 
 class State:

@@ -20,7 +20,7 @@ from amphibase.move.plan import MappingPlan, TablePlan
 from amphibase.move.stage import Outcome, PreflightCheck
 from amphibase.move.tables.sides import open_tables
 from amphibase.schema.migrations.locations import application_location
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
 
 RIGHTS = """
     SELECT name, privilege FROM unnest(%s::text[]) AS name, unnest(%s::text[]) AS privilege

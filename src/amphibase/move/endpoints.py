@@ -16,8 +16,8 @@ from sqlalchemy.engine import URL
 
 from amphibase.database.url import database_address, parse_url
 from amphibase.errors import ConfigurationError
-from amphibase.settings import Settings, load_settings
-from amphibase.settings_loading import LoadedSettings, load
+from amphibase.settings.application import Settings, load_settings
+from amphibase.settings.loading import LoadedSettings, load
 
 
 class Role(StrEnum):

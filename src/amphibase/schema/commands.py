@@ -35,7 +35,7 @@ from amphibase.schema.migrations.scratch import scratch_database
 from amphibase.schema.migrations.transaction import schema_transaction
 from amphibase.schema.missing_tables import missing_tables
 from amphibase.schema.policy_script import script as policies
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 __all__ = [
     "ChainName",

@@ -5,7 +5,7 @@ from sqlalchemy import Connection
 from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError
 from amphibase.redaction import redacted_logger
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 logger = redacted_logger("amphibase.schema")
 

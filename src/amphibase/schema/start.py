@@ -10,7 +10,7 @@ from amphibase.schema import change_log
 from amphibase.schema.migrations.locations import locate_chains
 from amphibase.schema.missing_tables import missing_tables
 from amphibase.schema.row_level_security import require_decision
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 
 async def prepare(database: Database, settings: Settings, metadata: MetaData) -> None:

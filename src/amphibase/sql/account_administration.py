@@ -28,7 +28,7 @@ from amphibase.records.cursors import Cursors
 from amphibase.records.ordering import ordering
 from amphibase.redaction import redacted_logger
 from amphibase.schema.tables import tables
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 logger = redacted_logger("amphibase.accounts")
 

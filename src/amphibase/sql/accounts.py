@@ -46,7 +46,7 @@ from amphibase.errors import (
     UserBanned,
 )
 from amphibase.models import utc_now, uuid7
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.sql.account_administration import SqlAccountAdministration
 from amphibase.sql.identities import SqlIdentities
 

@@ -48,7 +48,7 @@ from amphibase.records.model_infos import ModelInfos
 from amphibase.records.values import Row
 from amphibase.schema.change_log import logged_tables
 from amphibase.schema.start import prepare
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.sql.accounts import SqlAccounts
 from amphibase.sql.change_log import log_of
 from amphibase.sql.files import SqlFiles

@@ -31,7 +31,7 @@ from amphibase.errors import (
 from amphibase.models import utc_now, uuid7
 from amphibase.records.cursors import Cursors
 from amphibase.redaction import redacted_logger
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.sql.buckets import SqlBuckets
 
 logger = redacted_logger("amphibase.backend.files")

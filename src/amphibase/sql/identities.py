@@ -47,7 +47,7 @@ from amphibase.errors import (
 from amphibase.models import utc_now, uuid7
 from amphibase.redaction import redacted_logger
 from amphibase.schema.tables import Tables
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 if TYPE_CHECKING:  # few applications have any
     from amphibase.accounts.oauth.providers import FlowSecrets, Provider

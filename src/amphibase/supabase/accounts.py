@@ -39,7 +39,7 @@ from amphibase.errors import (
 )
 from amphibase.models import uuid7
 from amphibase.records.cursors import Cursors
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.supabase.auth_api import USERS_PATH, AuthApi, caller_of, is_text
 from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.auth_responses import read_account, read_signed_in

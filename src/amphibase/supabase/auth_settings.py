@@ -3,7 +3,7 @@
 from amphibase.backend import ANONYMOUS
 from amphibase.errors import ConfigurationError
 from amphibase.redaction import redacted_logger
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
 

@@ -39,7 +39,7 @@ from amphibase.records.cursors import Cursors
 from amphibase.records.log_reader import LogReader
 from amphibase.records.model_infos import ModelInfos
 from amphibase.schema.change_log import logged_tables
-from amphibase.settings import Settings, Verify
+from amphibase.settings.application import Settings, Verify
 from amphibase.supabase.accounts import SupabaseAccounts
 from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.auth_settings import check_auth_settings

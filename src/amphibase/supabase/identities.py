@@ -23,7 +23,7 @@ from amphibase.errors import (
     NotSupported,
     Unauthenticated,
 )
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.supabase.auth_api import AuthApi, is_text
 from amphibase.supabase.auth_responses import read_signed_in
 from amphibase.supabase.errors import read_json

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from amphibase.errors import ConfigurationError
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 PUBLISHABLE_PREFIX = "sb_publishable_"
 SECRET_PREFIX = "sb_secret_"

@@ -11,7 +11,7 @@ from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError, NotFound
 from amphibase.schema import change_log, commands, triggers
 from amphibase.schema.change_log_functions import missing_functions
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
 from amphibase.supabase.starter import (

@@ -14,7 +14,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.http.app import Amphibase
 from amphibase.models import Base
 from amphibase.rate_limits import RateLimits
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 from amphibase.testing.passwords import cheap_hashes
 
 URL_FIELDS = ("database_url", "accounts_database_url", "files_database_url")

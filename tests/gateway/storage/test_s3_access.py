@@ -13,7 +13,7 @@ from tests.gateway.storage.api import ANN, BOB, OWN_FOLDER, SECRET, TEN, Api
 from tests.gateway.storage.s3_client import client, credentials, rejected, run
 
 from amphibase.gateway.settings import GatewaySettings
-from amphibase.published_secrets import CLI_S3_SECRET_ACCESS_KEY
+from amphibase.settings.published_secrets import CLI_S3_SECRET_ACCESS_KEY
 
 MAX_AGE = timedelta(seconds=1)
 

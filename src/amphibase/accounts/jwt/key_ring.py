@@ -15,10 +15,10 @@ from amphibase.accounts.jwt.key_file import KEY_FILE, read_key_file, write_key_f
 from amphibase.accounts.jwt.verifier import TokenVerifier
 from amphibase.errors import ConfigurationError
 from amphibase.models import utc_now
-from amphibase.published_secrets import is_published_jwk
+from amphibase.settings.published_secrets import is_published_jwk
 
 if TYPE_CHECKING:  # the gateway needs none of the application's settings
-    from amphibase.settings import Settings
+    from amphibase.settings.application import Settings
 
 
 class KeyRing(TokenVerifier):
@@ -102,7 +102,7 @@ def create_access_token(
         settings: read from the environment and `.env` by default.
     """
     if settings is None:
-        from amphibase.settings import load_settings
+        from amphibase.settings.application import load_settings
 
         settings = load_settings()
     now = utc_now()

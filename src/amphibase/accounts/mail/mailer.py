@@ -13,7 +13,7 @@ from amphibase.loopback import is_loopback
 from amphibase.models import uuid7
 
 if TYPE_CHECKING:  # the gateway needs none of the application's settings
-    from amphibase.settings import Settings
+    from amphibase.settings.application import Settings
 
 SMTP_TIMEOUT_SECONDS = 20
 

@@ -16,7 +16,7 @@ from amphibase.accounts.external_identities import ExternalIdentity
 from amphibase.accounts.oauth import profiles
 from amphibase.accounts.oauth.http import ProviderError, client, get_json
 from amphibase.accounts.oauth.openid import ANY_TENANT, OpenIdProvider
-from amphibase.oauth_settings import ProviderSettings
+from amphibase.settings.oauth import ProviderSettings
 
 OPENID_SCOPES = ("openid", "email", "profile")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from amphibase.gateway.auth.go_template import GoTemplate
-from amphibase.settings_loading import LoadedSettings
+from amphibase.settings.loading import LoadedSettings
 
 
 def _check_template(value: str | None) -> str | None:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from amphibase.gateway.auth.durations import parse_duration
-from amphibase.settings_loading import LoadedSettings
+from amphibase.settings.loading import LoadedSettings
 
 HOUR_SECONDS = 3600
 

@@ -26,7 +26,7 @@ from amphibase.gateway.auth.rate_limit_settings import RateLimitSettings
 from amphibase.gateway.auth.redirects import glob_to_regex
 from amphibase.gateway.config_toml import ProjectSettings, setting_name
 from amphibase.gateway.unsupported import AUTH, reject_unsupported
-from amphibase.settings_loading import CommaSeparated, load
+from amphibase.settings.loading import CommaSeparated, load
 
 FOREVER = timedelta(days=36500)
 

@@ -17,7 +17,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_environment import settings_environment
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.rest.transaction.role_claim import RolePath
-from amphibase.settings_loading import load
+from amphibase.settings.loading import load
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Names with commas between them."""

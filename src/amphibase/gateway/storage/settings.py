@@ -6,7 +6,7 @@ from pydantic import AliasChoices, Field
 
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.unsupported import STORAGE, reject_unsupported
-from amphibase.settings_loading import load
+from amphibase.settings.loading import load
 
 
 class StorageSettings(ProjectSettings):

@@ -12,7 +12,7 @@ from amphibase.move.accounts.admin_api import AdminApi
 from amphibase.move.accounts.rows import Values
 from amphibase.move.endpoints import Endpoint, SqlEndpoint
 from amphibase.move.project import client_of
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
 from amphibase.sql.backend import SqlBackend
 
 

@@ -37,7 +37,7 @@ from amphibase.schema.migrations.locations import (
 from amphibase.schema.migrations.postgres_impl import TextComparingPostgresqlImpl
 from amphibase.schema.migrations.sqlite_impl import CarryingSQLiteImpl, without_reflection_warnings
 from amphibase.schema.tables import tables
-from amphibase.settings import Settings
+from amphibase.settings.application import Settings
 
 FILE_NAMES = "%(year)d%(month).2d%(day).2d_%(hour).2d%(minute).2d%(second).2d_%(slug)s"
 UNDEFINED_OBJECT = "42704"

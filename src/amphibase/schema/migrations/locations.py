@@ -10,7 +10,7 @@ from typing import Literal
 from sqlalchemy import Connection, column, inspect, select, table
 
 from amphibase.database.engine import Database
-from amphibase.settings import Part, Settings
+from amphibase.settings.application import Part, Settings
 
 ChainName = Literal["auth", "storage", "application"]
 

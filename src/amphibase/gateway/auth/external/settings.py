@@ -9,13 +9,13 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import setting_name
-from amphibase.oauth_settings import (
+from amphibase.settings.loading import CommaSeparated, LoadedSettings
+from amphibase.settings.oauth import (
     PROVIDERS,
     ProviderSettings,
     check_provider_url,
     provider_url,
 )
-from amphibase.settings_loading import CommaSeparated, LoadedSettings
 
 
 def _enabled() -> Any:

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import setting_name
-from amphibase.settings_loading import LoadedSettings
+from amphibase.settings.loading import LoadedSettings
 
 HookName = Literal[
     "custom_access_token",

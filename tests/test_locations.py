@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from amphibase.cli.locations import locations
-from amphibase.settings import load_settings
+from amphibase.settings.application import load_settings
+from amphibase.settings.locations import locations
 
 PROJECT = {
     "supabase_url": "https://abc.supabase.co",

@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from amphibase.database.url import database_address
-from amphibase.settings import PARTS, Part, Settings
+from amphibase.settings.application import PARTS, Part, Settings
 
 OWN_DATABASES: dict[Part, str] = {
     "accounts": "ACCOUNTS_DATABASE_URL",

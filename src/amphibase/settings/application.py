@@ -22,10 +22,10 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from amphibase.oauth_settings import OAuthSettings
-from amphibase.published_secrets import has_published_password, is_published
 from amphibase.rate_limits import RateLimits
-from amphibase.settings_loading import CommaSeparated, check_lines, check_networks, load, variables
+from amphibase.settings.loading import CommaSeparated, check_lines, check_networks, load, variables
+from amphibase.settings.oauth import OAuthSettings
+from amphibase.settings.published_secrets import has_published_password, is_published
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wait for this page
     from sqlalchemy.engine import URL

@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode
 
 from amphibase.errors import ConfigurationError, InvalidRequest
 from amphibase.loopback import is_loopback
-from amphibase.settings_loading import LoadedSettings
+from amphibase.settings.loading import LoadedSettings
 
 ProviderName = Literal["apple", "azure", "discord", "github", "gitlab", "google", "keycloak"]
 PROVIDERS: tuple[ProviderName, ...] = get_args(ProviderName)

@@ -1,0 +1,1 @@
+"""What is read from the environment and `.env`: how, and for whom."""
