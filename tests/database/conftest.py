@@ -61,3 +61,17 @@ def role(server: Server) -> Iterator[str]:
     server.execute(f"create role {name}")
     yield name
     server.execute(f"drop role {name}")
+
+
+@pytest.fixture
+def authenticator(postgres_url: str, role: str) -> Iterator[None]:
+    """The role `authenticator`, dropped afterwards if it is new: a project that finds it on the
+    server does not set it up."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        rows = connection.execute("select from pg_roles where rolname = 'authenticator'")
+        if not rows.rowcount:
+            connection.execute("create role authenticator noinherit")
+        connection.execute(f"grant {role} to authenticator".encode())
+        yield
+        if not rows.rowcount:
+            connection.execute("drop role authenticator")

@@ -1,7 +1,7 @@
 """A transaction runs as another role until it ends, or until a savepoint is undone."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
@@ -135,20 +135,6 @@ async def test_functions_of_the_same_names_do_not_come_before_the_servers(
     _, inside = await database.pipeline.run(ann(role).call(), call(STATE))
     assert inside == [became(role)]
     await database.close()
-
-
-@pytest.fixture
-def authenticator(postgres_url: str, role: str) -> Iterator[None]:
-    """The role `authenticator`, dropped afterwards if it is new: a project that finds it on the
-    server does not set it up."""
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        rows = connection.execute("select from pg_roles where rolname = 'authenticator'")
-        if not rows.rowcount:
-            connection.execute("create role authenticator noinherit")
-        connection.execute(f"grant {role} to authenticator".encode())
-        yield
-        if not rows.rowcount:
-            connection.execute("drop role authenticator")
 
 
 @pytest.mark.usefixtures("authenticator")

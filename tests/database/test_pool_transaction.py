@@ -4,7 +4,7 @@ import asyncio
 
 import psycopg
 import pytest
-from tests.database.pools import PID, SLEEP, WHO, MakePool, Proxy, Server, call
+from tests.database.pools import ASSUME, PID, SLEEP, WHO, MakePool, Proxy, Server, call
 
 from amphibase.database.pool import PipelinePool
 from amphibase.database.statement import Call
@@ -110,3 +110,35 @@ async def test_what_was_never_sent_is_sent_on_another_connection(
     async with pool.transaction() as run:
         await run(call(INSERT, 3))
     assert server.value("select count(*) from things") == 3
+
+
+async def test_a_transaction_prepares_its_statements_anew_once_the_schema_has_changed(
+    make_pool: MakePool, server: Server
+) -> None:
+    pool = make_pool(size=1)
+    for type_name in ("bigint", "smallint"):
+        async with pool.open_transaction() as transaction:
+            await transaction.run(call("select id from things"))
+        server.execute(f"alter table things alter id type {type_name}")
+        pool.forget_statements()
+    async with pool.open_transaction() as transaction:
+        await transaction.run(call("select id from things"))
+
+
+async def test_each_role_of_a_transaction_prepares_its_own_statements(
+    make_pool: MakePool, role: str
+) -> None:
+    """Under row level security Postgres plans one anew for another role."""
+    pool, statement = make_pool(size=1), call("select 1")
+    prepared = call(
+        "select count(*) from pg_prepared_statements where statement = $1", statement.statement.sql
+    )
+    counts = []
+    async with pool.open_transaction() as transaction:
+        for _ in range(2):
+            async with transaction.undone():
+                await transaction.run(Call(ASSUME, (role, "{}"), role))
+                await transaction.run(statement)
+            await transaction.run(statement)
+            counts += pool.load(await transaction.run(prepared))[0]
+    assert counts == [(2,), (2,)]

@@ -16,7 +16,7 @@ from tests.models import Author, Note, Pet, Tag
 from amphibase.backend import SERVICE
 from amphibase.errors import InvalidValue, NotLoaded
 from amphibase.models import utc_now
-from amphibase.private_names.sqlalchemy import STATE_ATTRIBUTE
+from amphibase.records.deferred_state import STATE_ATTRIBUTE
 from amphibase.records.model_infos import ModelInfos
 
 ID, OWNER = UUID(int=1), UUID(int=2)

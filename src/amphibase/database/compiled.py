@@ -5,38 +5,25 @@ and rows; on SQLite the engine runs the statement itself.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from sqlalchemy import Dialect, Float, Numeric, Select
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import Select
 
-from amphibase.database.statement import Call, Statement
-from amphibase.errors import InvalidRequest, InvalidValue
-from amphibase.private_names.sqlalchemy import (
-    bind_processors,
-    cache_key,
-    expand,
-    original_name,
-)
-from amphibase.records.values import Check, Row, operand_checker, reject
+from amphibase.database.compiled_call import MAX_CACHED, NO_VALUES, CompiledCall
+from amphibase.database.statement import Call
+from amphibase.errors import InvalidRequest
+from amphibase.private_names.sqlalchemy import cache_key, original_name
+from amphibase.records.values import Check, operand_checker, reject
 
-# The dialect that converts values as psycopg does, with the placeholders that libpq reads ($1).
-_LIBPQ: Dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
-
-MAX_CACHED = 1000
 MAX_LISTED = 30_000
 """How many values IN may hold; below the parameters of one statement on Postgres (65,535) and
 SQLite (32,766)."""
-NUMERIC_OID, DOUBLE_OID = 1700, 701
-NO_VALUES: Mapping[str, Any] = {}
 
 
-class CompiledSelect:
-    """A SELECT, compiled when it is first needed.
+class CompiledSelect(CompiledCall):
+    """A SELECT, compiled when it is first needed, with the checks of the values that it compares.
 
     Args:
         select: its named parameters (`bindparam`) get their values from each query, and so do
@@ -45,12 +32,8 @@ class CompiledSelect:
     """
 
     def __init__(self, select: Select[Any], key: Any = None) -> None:
+        super().__init__(select, key)
         self.select = select
-        self._key = key
-
-    @cached_property
-    def _compiled(self) -> Any:
-        return self.select.compile(dialect=_LIBPQ)
 
     @property
     def text(self) -> str:
@@ -69,36 +52,6 @@ class CompiledSelect:
             values[name] if name in values else compiled.binds[name].effective_value
             for name in compiled.positiontup or ()
         ]
-
-    @cached_property
-    def _statement(self) -> Statement:
-        return Statement(self._compiled.string)
-
-    @cached_property
-    def _parameters(self) -> list[tuple[str, int | None, Any, Callable[[Any], Any] | None]]:
-        """Of each placeholder: its name, its place in the key, its constant, and how to bind it."""
-        compiled = self._compiled
-        places = {}
-        if self._key is not None:
-            places = {id(bound): place for place, bound in enumerate(self._key.bindparams)}
-        processors = bind_processors(compiled)
-        return [
-            (
-                name,
-                places.get(id(compiled.binds[name])),
-                compiled.binds[name].effective_value,
-                processors.get(name),
-            )
-            for name in compiled.positiontup or ()
-        ]
-
-    @cached_property
-    def _converters(self) -> list[tuple[int, Callable[[Any], Any]]]:
-        converters = [
-            (index, _converter(column.type))
-            for index, column in enumerate(self.select.selected_columns)
-        ]
-        return [(index, convert) for index, convert in converters if convert is not None]
 
     @cached_property
     def _checks(self) -> list[tuple[int, str, bool, Check]]:
@@ -128,83 +81,6 @@ class CompiledSelect:
                 fault = None if value is None else check(value)
                 if fault is not None:
                     reject(name, value, fault)
-
-    def call(self, values: Mapping[str, Any], constants: Sequence[Any] = ()) -> Call:
-        """Return what `PipelinePool.run` takes, with the values as the driver wants them.
-
-        Args:
-            values: by the names of the parameters.
-            constants: the bound parameters of the query's own cache key, where it is another
-                statement than this with the same key.
-
-        Raises:
-            InvalidValue: a value is not of its column's type.
-        """
-        if self._compiled.post_compile_params:
-            return self._expanded(values, constants)
-        bound = []
-        for name, place, constant, process in self._parameters:
-            if name in values:
-                value = values[name]
-            elif place is not None and constants:
-                value = constants[place].effective_value
-            else:
-                value = constant
-            if process is not None:
-                with fitting(name):
-                    value = process(value)
-            bound.append(value)
-        return Call(self._statement, bound)
-
-    def _expanded(self, values: Mapping[str, Any], constants: Sequence[Any]) -> Call:
-        """A call of a statement whose text depends on its values: an IN has a placeholder for
-        each."""
-        compiled = self._compiled
-        merged = dict(compiled.params)
-        if constants:
-            for place, known in enumerate(self._key.bindparams):
-                if known in compiled.bind_names:
-                    merged[compiled.bind_names[known]] = constants[place].effective_value
-        merged |= values
-        state = expand(compiled, merged)
-        processors = {**bind_processors(compiled), **state.processors}
-        parameters = {**merged, **state.additional_parameters}
-        bound = []
-        for name in state.positiontup or ():
-            process = processors.get(name)
-            with fitting(name):
-                bound.append(process(parameters[name]) if process else parameters[name])
-        return Call(Statement(state.statement), bound)
-
-    def rows(self, raw: Sequence[Row]) -> Sequence[Row]:
-        """Return the driver's rows with SQLAlchemy's types applied."""
-        if not self._converters:
-            return raw
-        converted = []
-        for row in raw:
-            values = list(row)
-            for index, convert in self._converters:
-                values[index] = convert(values[index])
-            converted.append(tuple(values))
-        return converted
-
-
-def _converter(type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
-    impl = type_.dialect_impl(_LIBPQ)
-    kind = getattr(impl, "impl_instance", impl)
-    kind = getattr(kind, "item_type", kind)  # of an array
-    oid = DOUBLE_OID if isinstance(kind, Float) else NUMERIC_OID
-    return impl.result_processor(_LIBPQ, oid if isinstance(kind, Float | Numeric) else None)
-
-
-@contextmanager
-def fitting(name: str) -> Iterator[None]:
-    """Turn what a type says of a value that it cannot hold into InvalidValue."""
-    try:
-        yield
-    except (ValueError, TypeError, AttributeError, LookupError, OverflowError, ArithmeticError):
-        column = name.rpartition("_")[0] if name.rpartition("_")[2].isdigit() else name
-        raise InvalidValue(f"{column}: not a value of the column's type", field=column) from None
 
 
 class Query(NamedTuple):  # built for every read, at a third of a dataclass's price

@@ -106,11 +106,21 @@ class Connection:
             self._on_readable()
         return not self.closed
 
-    async def run(self, calls: Sequence[Call], *, prepare: bool = True) -> list[PGresult]:
+    async def run(
+        self,
+        calls: Sequence[Call],
+        *,
+        prepare: bool = True,
+        in_transaction: bool = False,
+        role: str = "",
+    ) -> list[PGresult]:
         """Send the calls and return their results, or those up to an error's.
 
         Args:
             prepare: Whether statements may be prepared and cached.
+            in_transaction: Whether the calls are in a transaction that began before or goes on
+                after them, so that they cannot be sent again.
+            role: Which the transaction has assumed before.
         """
         if not self.is_alive():
             lost = ConnectionLost("the server closed the connection while it was idle")
@@ -120,12 +130,11 @@ class Connection:
         self.runs += 1
         prepare = prepare and self._prepare
         messages: list[_Message] = []
-        role = ""
         for call in calls:
             messages.append(self._dump(call, role))
             role = call.assumes or role
         results = await self._send(messages, prepare)
-        if prepare and self._forget_invalid(messages, results):
+        if prepare and self._forget_invalid(messages, results) and not in_transaction:
             results = await self._send(messages, prepare)
         return results
 
@@ -136,6 +145,7 @@ class Connection:
         return key, dumped, transformer.formats or ()
 
     def _send(self, messages: list[_Message], prepare: bool) -> asyncio.Future[list[PGresult]]:
+        assert self._reply is None, "a connection runs one thing at a time"
         pg, names, extra = self._pg, self._names, self._extra
         for evicted in self._evicted:
             pg.send_close_prepared(evicted)
@@ -265,6 +275,13 @@ class Connection:
             elif not results:
                 error = ConnectionLost(str(error))
             reply.set_exception(error)
+
+
+def require_success(results: list[PGresult]) -> list[PGresult]:
+    """Return the results. Raises the error that stands among them."""
+    if error := find_error(results):
+        raise error_from_result(error)
+    return results
 
 
 def find_error(results: list[PGresult]) -> PGresult | None:

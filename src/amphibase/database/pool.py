@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
 from psycopg.adapt import Transformer
-from psycopg.errors import error_from_result
 
 from amphibase.backend import Isolation
 from amphibase.database.adapters import strict_context
 from amphibase.database.connecting import connect
-from amphibase.database.connection import CANCEL_LIMIT, Connection, ConnectionLost, find_error
+from amphibase.database.connection import CANCEL_LIMIT, Connection, ConnectionLost, require_success
+from amphibase.database.pool_transaction import PoolTransaction
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
 from amphibase.database.statement import Call, Statement
 
@@ -117,7 +117,11 @@ class PipelinePool:
             PoolTimeout: No connection was free in time.
             psycopg.OperationalError: None could be opened, or it broke.
         """
-        return self._load(await self._results(calls, again=True))
+        return self.load(await self._results(calls, again=True))
+
+    async def run_results(self, *calls: Call) -> list[PGresult]:
+        """Run calls as `run` does, and return what libpq does."""
+        return await self._results(calls, again=True)
 
     async def run_raw(self, *calls: Call, again: bool, skip: int = 0) -> list[list[Cells]]:
         """Run calls as `run` does, but leave the values the bytes that the server wrote.
@@ -133,30 +137,39 @@ class PipelinePool:
     async def transaction(
         self, isolation: Isolation | None = None
     ) -> AsyncIterator[RunInTransaction]:
+        """Begin a transaction as `open_transaction` does, of which nothing is prepared.
+
+        The block gets a function that runs calls as `run_raw` does.
+        """
+        async with self.open_transaction(isolation, prepare=False) as transaction:
+
+            async def run(*calls: Call) -> list[list[Cells]]:
+                return [_cells(result) for result in await transaction.run(*calls)]
+
+            yield run
+
+    @asynccontextmanager
+    async def open_transaction(
+        self, isolation: Isolation | None = None, *, prepare: bool = True
+    ) -> AsyncIterator[PoolTransaction]:
         """Begin a transaction of several round trips, where what one brings decides the next.
 
-        The block gets a function that runs calls as `run_raw` does. At the block's end the
-        transaction is committed, or rolled back if the block raises. Nothing in it is prepared.
+        At the block's end the transaction is committed, or rolled back if the block raises.
 
         Args:
             isolation: `None` leaves the server's own level.
+            prepare: Whether its statements come again, and are prepared where the pool's are.
 
         Raises:
             psycopg.Error: As from `run`.
         """
         connection = await self._acquire_alive()
         start = f"begin isolation level {isolation}" if isolation else "begin"
-        begin: tuple[Call, ...] = (Call(Statement(start)), *self._preamble)
-
-        async def run(*calls: Call) -> list[list[Cells]]:
-            nonlocal begin
-            before, begin = begin, ()
-            results = await connection.run((*before, *calls), prepare=False)
-            return [_cells(result) for result in _without_error(results)[len(before) :]]
-
+        begin = (Call(Statement(start)), *self._preamble)
+        transaction = PoolTransaction(connection, begin, prepare=prepare)
         try:
-            yield run
-            await run(Call(Statement("commit")))
+            yield transaction
+            await transaction.commit()
         except asyncio.CancelledError:
             self._abandon_later(connection)  # which ends the transaction with the connection
             raise
@@ -182,16 +195,22 @@ class PipelinePool:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_alive():
-                return connection
-        return await self._acquire()
+                break
+        else:
+            connection = await self._acquire()
+        self._check_schema_version(connection)
+        return connection
+
+    def _check_schema_version(self, connection: Connection) -> None:
+        if connection.schema_version != self._schema_version:
+            connection.forget_statements(self._schema_version)
 
     async def _results(self, calls: Sequence[Call], *, again: bool) -> list[PGresult]:
         sent = (*self._preamble, *calls)
         reconnect = True
         while True:
             connection = self._idle.pop() if self._idle else await self._acquire()
-            if connection.schema_version != self._schema_version:
-                connection.forget_statements(self._schema_version)
+            self._check_schema_version(connection)
             try:
                 results = await connection.run(sent)
             except asyncio.CancelledError:
@@ -209,7 +228,7 @@ class PipelinePool:
                 self._release(connection)
                 raise
             self._release(connection)
-            return _without_error(results)[len(self._preamble) :]
+            return require_success(results)[len(self._preamble) :]
 
     def forget_statements(self) -> None:
         """Have every connection prepare its statements anew, after a change of the schema.
@@ -232,7 +251,8 @@ class PipelinePool:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _load(self, results: list[PGresult]) -> list[list[tuple[Any, ...]]]:
+    def load(self, results: Sequence[PGresult]) -> list[list[tuple[Any, ...]]]:
+        """Read the rows of results. Raises psycopg.Error where a value cannot be loaded."""
         transformer = self._transformer
         rows = []
         try:
@@ -336,13 +356,6 @@ class PipelinePool:
             self._drop(connection)
             if not isinstance(error, psycopg.Error | TimeoutError):
                 raise
-
-
-def _without_error(results: list[PGresult]) -> list[PGresult]:
-    """The results, if all is well. Raises the error that stands among them."""
-    if error := find_error(results):
-        raise error_from_result(error)
-    return results
 
 
 def _cells(result: PGresult) -> list[Cells]:

@@ -3,9 +3,12 @@ libpq's pipeline does."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import Dialect, Executable, MappingResult, Row, ScalarResult
+
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+"""A row of any columns."""
 
 Values = Mapping[str, Any]
 """The values of a statement's parameters, by their names."""
@@ -19,18 +22,18 @@ class StatementResult(Protocol):
     def rowcount(self) -> int:
         """How many rows the statement changed."""
 
-    def __iter__(self) -> Iterator[Row[Any]]: ...
+    def __iter__(self) -> Iterator[AnyRow]: ...
 
-    def all(self) -> Sequence[Row[Any]]:
+    def all(self) -> Sequence[AnyRow]:
         """Return all rows."""
 
-    def first(self) -> Row[Any] | None:
+    def first(self) -> AnyRow | None:
         """Return the first row; None where there is none."""
 
-    def one(self) -> Row[Any]:
+    def one(self) -> AnyRow:
         """Return the one row. Raises sqlalchemy.exc.NoResultFound or MultipleResultsFound."""
 
-    def one_or_none(self) -> Row[Any] | None:
+    def one_or_none(self) -> AnyRow | None:
         """Return the one row, or None. Raises sqlalchemy.exc.MultipleResultsFound."""
 
     def scalar_one(self) -> Any:

@@ -1,7 +1,7 @@
 """SQLAlchemy's private names, by what they are used for."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BindParameter,
@@ -9,14 +9,11 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Constraint,
+    Executable,
     Index,
     MetaData,
-    Select,
     Table,
 )
-from sqlalchemy.orm import InstanceState
-from sqlalchemy.orm.instrumentation import ClassManager
-from sqlalchemy.orm.mapper import _all_registries
 from sqlalchemy.schema import ColumnCollectionConstraint
 from sqlalchemy.sql.cache_key import CacheKey
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -24,11 +21,14 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.selectable import HasHints, HasPrefixes, HasSuffixes
 from sqlalchemy.sql.util import _deep_deannotate
 
+if TYPE_CHECKING:  # what works with statements alone need not import the ORM
+    from sqlalchemy.orm import InstanceState
+
 USED = {
-    "sqlalchemy.sql.expression.Select._generate_cache_key": "database/compiled.py",
-    "sqlalchemy.sql.compiler.SQLCompiler._bind_processors": "database/compiled.py",
+    "sqlalchemy.sql.expression.Select._generate_cache_key": "database/compiled_call.py",
+    "sqlalchemy.sql.compiler.SQLCompiler._bind_processors": "database/compiled_call.py",
     "sqlalchemy.sql.compiler.SQLCompiler._process_parameters_for_postcompile": (
-        "database/compiled.py"
+        "database/compiled_call.py"
     ),
     "sqlalchemy.sql.expression.ClauseElement._deannotate": "records/ordering.py",
     "sqlalchemy.sql.util._deep_deannotate": "records/rule_expressions.py",
@@ -46,12 +46,17 @@ USED = {
 }
 """Each name, and where what is made of it is needed."""
 
-STATE_ATTRIBUTE: str = ClassManager.STATE_ATTR
-"""The key of an object's dictionary that holds its state."""
+
+def state_attribute() -> str:
+    """Return the key of an object's dictionary that holds its state."""
+    from sqlalchemy.orm.instrumentation import ClassManager
+
+    return ClassManager.STATE_ATTR
 
 
-def cache_key(statement: Select[Any]) -> CacheKey | None:
+def cache_key(statement: Executable) -> CacheKey | None:
     """Return a key that is equal for statements of the same text; None where there is none."""
+    assert isinstance(statement, ClauseElement)  # as all are that SQLAlchemy has
     return statement._generate_cache_key()
 
 
@@ -102,18 +107,22 @@ def copy_column(column: Column[Any]) -> Column[Any]:
     return column._copy()
 
 
-def mark_clean(state: InstanceState[Any]) -> None:
+def mark_clean(state: "InstanceState[Any]") -> None:
     """Take the values of an object for those of the database."""
     state._commit_all(state.dict)
 
 
-def mark_all_clean(states: Iterable[tuple[InstanceState[Any], dict[str, Any]]]) -> None:
+def mark_all_clean(states: "Iterable[tuple[InstanceState[Any], dict[str, Any]]]") -> None:
     """Take the values of many objects, each with its dictionary, for those of the database."""
+    from sqlalchemy.orm import InstanceState
+
     InstanceState._commit_all_states(states)
 
 
 def registries() -> set[Any]:
     """Return every registry of mappers there is."""
+    from sqlalchemy.orm.mapper import _all_registries
+
     registries: set[Any] = _all_registries()
     return registries
 

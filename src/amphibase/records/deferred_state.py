@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import inspect
 from sqlalchemy.orm import InstanceState, Mapper
 
-from amphibase.private_names.sqlalchemy import STATE_ATTRIBUTE
+from amphibase.private_names.sqlalchemy import state_attribute
 
+STATE_ATTRIBUTE = state_attribute()
 DEFERRED = "_sa_deferred_state"
 """The key of an object's dictionary; FastAPI shows none that begin with `_sa`."""
 

@@ -1,0 +1,79 @@
+"""A transaction of several runs on one connection of a pool."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from psycopg.errors import InFailedSqlTransaction
+
+from amphibase.database.connection import Connection, require_success
+from amphibase.database.statement import Call, Statement
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+_COMMIT = Call(Statement("commit"))
+_SAVEPOINT = Call(Statement("savepoint amphibase"))
+_UNDO = Call(Statement("rollback to savepoint amphibase"))
+
+
+class PoolTransaction:
+    """Sends what begins the transaction with its first run, and its end with its last.
+
+    Args:
+        begin: The calls that begin it.
+        prepare: Whether its statements may be prepared. One that has become invalid, since the
+            schema has changed, then fails once on each connection: it cannot be sent again in a
+            transaction that it has failed.
+    """
+
+    def __init__(self, connection: Connection, begin: Sequence[Call], *, prepare: bool) -> None:
+        self._connection = connection
+        self._unsent = [*begin]
+        self._is_used = False
+        self._prepare = prepare
+        self._role = ""
+
+    def queue(self, *calls: Call) -> None:
+        """Send calls with the next run, or with the end; an error of theirs is raised there."""
+        self._is_used = True
+        self._unsent += calls
+
+    async def run(self, *calls: Call) -> "list[PGresult]":
+        """Run calls in one round trip, after what is queued, and return their results.
+
+        Raises:
+            psycopg.Error: one of them failed, and with it the transaction.
+        """
+        self._is_used = True
+        unsent, self._unsent = self._unsent, []
+        results = await self._connection.run(
+            (*unsent, *calls), prepare=self._prepare, in_transaction=True, role=self._role
+        )
+        require_success(results)
+        for call in calls:
+            self._role = call.assumes or self._role
+        return results[len(unsent) :]
+
+    @asynccontextmanager
+    async def undone(self) -> AsyncIterator[None]:
+        """Undo what the block does, its role and its settings too, however it ends."""
+        role = self._role
+        self.queue(_SAVEPOINT)
+        try:
+            yield
+        finally:
+            self.queue(_UNDO)
+            self._role = role
+
+    async def commit(self) -> None:
+        """Commit, in the round trip of what is queued.
+
+        Raises:
+            psycopg.Error: nothing of the transaction is stored.
+        """
+        if not self._is_used:
+            return
+        (result,) = await self.run(_COMMIT)
+        if result.command_status == b"ROLLBACK":  # the block went on after an error
+            raise InFailedSqlTransaction("a statement of the transaction had failed")
