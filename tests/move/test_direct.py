@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from tests.move.tables import Side, moved, opened
+from tests.move.test_constraints import dump
 from tests.move.two_databases import TwoDatabases
 
 from amphibase.move.catalog import TableName
 from amphibase.move.plan import EndPlan, Plan, TablePlan
+from amphibase.move.stage import Outcome, PreflightCheck
 from amphibase.move.tables.constraints import Constraints
 from amphibase.move.tables.stage import TablesStage
 
@@ -110,3 +112,76 @@ async def test_a_key_that_a_killed_run_left_off_is_a_difference_until_a_run_puts
         assert await messages(stage) == ["t_pkey is not back on the target; run again"]
         await stage.run()
         assert await messages(stage) == []
+
+
+FAMILY = """
+CREATE TABLE families (id int PRIMARY KEY);
+CREATE TABLE children (
+    id int PRIMARY KEY, family int NOT NULL REFERENCES families,
+    family_again int NOT NULL REFERENCES families
+);
+INSERT INTO families SELECT * FROM generate_series(1, 50);
+INSERT INTO children SELECT n, n, n FROM generate_series(1, 50) n;
+"""
+
+
+async def killed_while_keys_are_off(
+    two_databases: TwoDatabases, stage: TablesStage, *names: str
+) -> None:
+    """Leave things as a kill does during the copy of large tables."""
+    tables = [TableName("public", name) for name in names]
+    await Constraints(two_databases.target.url, stage._context.journal).take_off(
+        tables, large=tables
+    )
+    for name in names:
+        stage._context.journal.put("table", f"public.{name}", "begun")
+
+
+async def test_a_run_goes_on_after_a_kill_that_left_keys_and_foreign_keys_off(
+    two_databases: TwoDatabases, tmp_path: Path
+) -> None:
+    two_databases.run(FAMILY)
+    two_databases.target.run("TRUNCATE children, families")
+    before = dump(two_databases.target)
+    plan = plan_of(
+        # A plan that somebody has put into another order.
+        two_databases,
+        table("children", "id", "family", "family_again"),
+        table("families", "id"),
+    )
+    ends = sides_of(two_databases)
+    async with opened(plan, tmp_path, *ends) as stage:
+        await killed_while_keys_are_off(two_databases, stage, "children", "families")
+    async with opened(plan, tmp_path, *ends) as stage:
+        assert failures(await stage.check()) == []
+        await stage.run()
+        # Only who knows the foreign keys again writes these in an order that they allow.
+        two_databases.source.run(
+            "INSERT INTO families VALUES (99); INSERT INTO children VALUES (99, 99, 99)"
+        )
+        assert await stage.reconcile() == 2
+        assert (await stage.verify()).differences == []
+        await stage.finish()
+    assert dump(two_databases.target) == before
+
+
+async def test_an_undo_after_such_a_kill_puts_the_keys_back_and_deletes_in_their_order(
+    two_databases: TwoDatabases, tmp_path: Path
+) -> None:
+    two_databases.run(FAMILY)
+    before = dump(two_databases.target)
+    plan = plan_of(
+        two_databases,
+        table("children", "id", "family", "family_again"),
+        table("families", "id"),
+    )
+    async with opened(plan, tmp_path, *sides_of(two_databases)) as stage:
+        await killed_while_keys_are_off(two_databases, stage, "children", "families")
+    async with opened(plan, tmp_path, *sides_of(two_databases)) as stage:
+        assert [kept async for kept in stage.undo()] == []
+    assert two_databases.target.rows("SELECT FROM families") == []
+    assert dump(two_databases.target) == before
+
+
+def failures(checks: list[PreflightCheck]) -> list[str]:
+    return [check.message for check in checks if check.outcome is Outcome.FAIL]

@@ -8,9 +8,13 @@ from uuid import UUID, uuid5
 import psycopg
 import pytest
 from tests.move.tables import COLUMNS, Side, moved, opened, plan_of
+from tests.servers import Databases
 
+from amphibase.database.url import parse_url
+from amphibase.move.catalog import TableName
 from amphibase.move.plan import EndPlan, MappingPlan, Plan, TablePlan
 from amphibase.move.stage import Outcome
+from amphibase.move.tables.constraints import Constraints
 
 
 async def test_tables_with_cycles_self_references_and_no_keys_arrive_and_change_nothing_again(
@@ -313,3 +317,43 @@ async def test_uuids_with_hyphens_arrive_without_where_the_target_has_none(tmp_p
         assert rows == [(UUID(int=1).hex, "a"), (UUID(int=2).hex, "b")]
         assert [kept async for kept in stage.undo()] == []
     assert target.rows("SELECT * FROM notes") == []
+
+
+CIRCLE = """
+    CREATE TABLE a (id INTEGER PRIMARY KEY, b INTEGER NOT NULL);
+    CREATE TABLE b (id INTEGER PRIMARY KEY, a INTEGER NOT NULL REFERENCES a);
+"""
+
+
+async def test_foreign_keys_of_a_cycle_that_a_kill_left_off_are_put_back_by_the_next_run(
+    databases: Databases, tmp_path: Path
+) -> None:
+    with databases.new() as url:
+        source, target = Side(f"sqlite:///{tmp_path}/source.db"), Side(url)
+        for side in (source, target):
+            side.run(CIRCLE)
+        source.run("INSERT INTO a VALUES (1, 2); INSERT INTO b VALUES (2, 1)")
+        target.run("ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b")
+        plan = plan_of(source, target).model_copy(
+            update={
+                "tables": tuple(
+                    TablePlan(
+                        source=name,
+                        target=f"public.{name}",
+                        key=("id",),
+                        columns={"id": "id", other: other},
+                    )
+                    for name, other in ("ab", "ba")
+                )
+            }
+        )
+        keys = "SELECT conname, confrelid::regclass::text FROM pg_constraint WHERE contype = 'f'"
+        before = target.rows(f"{keys} ORDER BY 1")
+        async with opened(plan, tmp_path, source, target) as stage:
+            constraints = Constraints(parse_url(url), stage._context.journal)
+            names = [TableName("public", name) for name in "ab"]
+            await constraints.take_off(names, large=())
+        assert target.rows(keys) == []
+        async with opened(plan, tmp_path, source, target) as stage:
+            assert await moved(stage)
+        assert target.rows(f"{keys} ORDER BY 1") == before

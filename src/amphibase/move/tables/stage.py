@@ -12,6 +12,7 @@ from amphibase.move.stage import Kept, Outcome, PreflightCheck, SideDifference, 
 from amphibase.move.tables.base import TableReader, TableWriter
 from amphibase.move.tables.compare import RowDifference
 from amphibase.move.tables.comparison import TableComparison, compare
+from amphibase.move.tables.constraint_definitions import INDEX, TakenOff
 from amphibase.move.tables.constraints import Constraints
 from amphibase.move.tables.copy import copy_table
 from amphibase.move.tables.direct import copy_directly, passes_through, postgres_url
@@ -50,6 +51,7 @@ class Sides:
     Args:
         unsatisfied: foreign keys that no order satisfies.
         missing: mapping tables that the target lacks.
+        taken_off: what a run that was killed has left off the target, and the tables do not show.
     """
 
     source: TableReader
@@ -58,6 +60,7 @@ class Sides:
     unsatisfied: list[str]
     referrers: Referrers
     missing: list[TableName]
+    taken_off: list[TakenOff]
 
 
 class TablesStage:
@@ -95,6 +98,8 @@ class TablesStage:
                         await copy_table(table, sides.source, sides.target, self._context)
             if direct:
                 await copy_directly(direct, self._context)
+            if sides.taken_off:
+                await self._put_back()
 
     async def reconcile(self) -> int:
         """Copy what has changed on the source, and delete what it has lost."""
@@ -115,10 +120,9 @@ class TablesStage:
         for table in sides.tables:
             await self._verify(table, sides, verified)
             await self._verify_counters(table, verified)
-        if (target := postgres_url(self._context.target)) is not None:
-            for part in Constraints(target, self._context.journal).taken_off():
-                message = f"{part.name} is not back on the target; run again"
-                verified.differences.append(SideDifference(str(part.table), None, message))
+        for part in self._taken_off():
+            message = f"{part.name} is not back on the target; run again"
+            verified.differences.append(SideDifference(str(part.table), None, message))
         return verified
 
     async def marks(self) -> dict[str, str]:
@@ -132,11 +136,10 @@ class TablesStage:
 
     async def undo(self) -> AsyncIterator[Kept]:
         """Delete the rows that are as the source has them; yield the others, which are kept."""
-        sides = await self._open()
         if (database := self._context.target.database) is not None:
             await restore_triggers(database, self._context.journal)
-        if (target := postgres_url(self._context.target)) is not None:
-            await Constraints(target, self._context.journal, self._context.progress).put_back()
+        await self._put_back()
+        sides = await self._open()
         undo = Undo(
             sides.source, sides.target, sides.tables, sides.referrers, self._context.journal
         )
@@ -173,13 +176,26 @@ class TablesStage:
             tables = mapping_tables(plan, own, other)
             tables += moved_tables(plan, own, other, over_api=over_api)
             missing = missing_mapping_tables(plan, other)
-            self._sides = Sides(source, target, *in_order(tables), Referrers(other), missing)
+            self._sides = Sides(
+                source, target, *in_order(tables), Referrers(other), missing, self._taken_off()
+            )
             if self._sides.unsatisfied and isinstance(target, SqliteTables):
                 await target.ignore_foreign_keys()
         return self._sides
 
+    def _taken_off(self) -> list[TakenOff]:
+        target = postgres_url(self._context.target)
+        return [] if target is None else Constraints(target, self._context.journal).taken_off()
+
+    async def _put_back(self) -> None:
+        """Put keys and foreign keys back on the target, and read its tables anew with them."""
+        if (target := postgres_url(self._context.target)) is not None:
+            await Constraints(target, self._context.journal, self._context.progress).put_back()
+        await self.close()
+
     async def _checks(self, sides: Sides) -> AsyncIterator[PreflightCheck]:
         is_over_api = self._context.target.database is None
+        without_keys = {part.table for part in sides.taken_off if part.kind == INDEX}
         for foreign_key in sides.unsatisfied if is_over_api else ():
             message = (
                 f"{foreign_key} closes a cycle of tables that refer to one another, of which no "
@@ -210,9 +226,9 @@ class TablesStage:
                     "give the database's URL"
                 )
                 yield PreflightCheck(Outcome.FAIL, table.name, message)
-            for message in _key_errors(table):
-                yield PreflightCheck(Outcome.FAIL, table.name, message)
             target = table.pair.target.table
+            for message in _key_errors(table) if target.name not in without_keys else ():
+                yield PreflightCheck(Outcome.FAIL, table.name, message)
             rows = await sides.target.count(target)
             if rows and not table.plan.merge and not self._has_begun(table):
                 message = (
