@@ -172,6 +172,128 @@ async def test_a_body_that_is_empty_is_rejected(serve: ServeAuth, path: str) -> 
     assert api.rows("SELECT 1 FROM auth.users") == []
 
 
+@pytest.mark.parametrize(
+    ("path", "content", "reason"),
+    [
+        ("/signup", "", "unexpected end of JSON input"),
+        ("/signup", '{"email"', "unexpected end of JSON input"),
+        (
+            "/signup",
+            "{email: 1}",
+            "invalid character 'e' looking for beginning of object key string",
+        ),
+        (
+            "/signup",
+            '{"email": "a",}',
+            "invalid character '}' looking for beginning of object key string",
+        ),
+        ("/signup", '{"email" "a"}', "invalid character '\"' after object key"),
+        ("/signup", '{"a": 1 "b": 2}', "invalid character '\"' after object key:value pair"),
+        ("/signup", "[1 2]", "invalid character '2' after array element"),
+        ("/signup", "{} {}", "invalid character '{' after top-level value"),
+        ("/signup", "email=ann", "invalid character 'e' looking for beginning of value"),
+        ("/signup", '{"a": NaN}', "invalid character 'N' looking for beginning of value"),
+        ("/signup", "nul", "invalid character ' ' in literal null (expecting 'l')"),
+        ("/signup", '{"a": trux}', "invalid character 'x' in literal true (expecting 'e')"),
+        ("/signup", "[-x]", "invalid character 'x' in numeric literal"),
+        ("/signup", "[1.x]", "invalid character 'x' after decimal point in numeric literal"),
+        ("/signup", "[1e+]", "invalid character ']' in exponent of numeric literal"),
+        ("/signup", '"a\nb"', "invalid character '\\n' in string literal"),
+        ("/signup", r'"\x"', "invalid character 'x' in string escape code"),
+        ("/signup", r'"\u12x4"', r"invalid character 'x' in \u hexadecimal character escape"),
+        ("/signup", "[]", "json: cannot unmarshal array into Go value of type api.SignupParams"),
+        ("/otp", "true", "json: cannot unmarshal bool into Go value of type api.OtpParams"),
+        (
+            "/signup",
+            '{"email": 1}',
+            "json: cannot unmarshal number into Go struct field SignupParams.email of type string",
+        ),
+        (
+            "/signup",
+            '{"Data": [], "email": 1}',
+            "json: cannot unmarshal array into Go struct field SignupParams.data of type "
+            "map[string]interface {}",
+        ),
+        (
+            "/otp",
+            '{"create_user": "yes"}',
+            "json: cannot unmarshal string into Go struct field OtpParams.create_user of type bool",
+        ),
+        (
+            "/token?grant_type=refresh_token",
+            '{"refresh_token": {}}',
+            "json: cannot unmarshal object into Go struct field "
+            "RefreshTokenGrantParams.refresh_token of type string",
+        ),
+    ],
+)
+async def test_a_body_that_cannot_be_read_is_rejected_with_the_reason(
+    serve: ServeAuth, path: str, content: str, reason: str
+) -> None:
+    api = await serve(external_anonymous_users_enabled=True)
+    response = await api.client.post(path, content=content.encode())
+    assert (response.status_code, response.json()["error_code"]) == (400, "bad_json")
+    assert response.json()["msg"] == f"Could not parse request body as JSON: {reason}"
+
+
+async def test_the_body_of_a_magic_link_is_rejected_in_words_of_its_own(api: Api) -> None:
+    response = await api.client.post("/magiclink", content=b'{"email": 5}')
+    assert response.json()["msg"] == (
+        "Could not read verification params: json: cannot unmarshal number into Go struct field "
+        "MagicLinkParams.email of type string"
+    )
+
+
+@pytest.mark.parametrize("content", [b"null", b'{"data": {"a": "\xff", "b": "\\ud800"}}'])
+async def test_a_body_is_read_as_go_reads_it(serve: ServeAuth, content: bytes) -> None:
+    api = await serve(external_anonymous_users_enabled=True)
+    response = await api.client.post("/signup", content=content)
+    assert response.status_code == 200
+    data = {"a": "\ufffd", "b": "\ufffd"} if content != b"null" else {}
+    assert response.json()["user"]["user_metadata"] == data
+
+
+@pytest.mark.parametrize("email", ["\u212a@example.com", "ann@example.com\u0130"])
+async def test_an_address_is_of_ascii_before_its_letters_are_made_small(
+    api: Api, email: str
+) -> None:
+    response = await api.post("/signup", {"email": email, "password": PASSWORD})
+    assert rejection(response) == (400, "validation_failed")
+
+
+async def test_the_least_length_of_a_password_counts_bytes(api: Api) -> None:
+    short, long = "\u00fc\u00fca", "\u00fc\u00fc\u00fc"
+    response = await api.post("/signup", {"email": EMAIL, "password": short})
+    assert rejection(response) == (422, "weak_password")
+    response = await api.post("/signup", {"email": EMAIL, "password": long})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("contact", [{"email": "ann"}, {"phone": "abc"}])
+async def test_a_code_for_what_is_no_address_is_rejected_as_for_one_without_an_account(
+    serve: ServeAuth, contact: dict[str, str]
+) -> None:
+    api = await serve(external_phone_enabled=True)
+    response = await api.post("/otp", {**contact, "create_user": False})
+    assert rejection(response) == (422, "otp_disabled")
+    assert rejection(await api.post("/otp", contact)) == (400, "validation_failed")
+
+
+async def test_a_number_that_is_none_has_no_valid_password(serve: ServeAuth) -> None:
+    api = await serve(external_phone_enabled=True)
+    body = {"phone": "abc", "password": PASSWORD}
+    response = await api.post("/token?grant_type=password", body)
+    assert rejection(response) == (400, "invalid_credentials")
+
+
+@pytest.mark.parametrize("path", ["/otp", "/magiclink"])
+async def test_magic_links_can_be_switched_off(serve: ServeAuth, path: str) -> None:
+    api = await serve(external_email_magic_link_enabled=False)
+    response = await api.post(path, {"email": EMAIL})
+    assert rejection(response) == (422, "email_provider_disabled")
+    assert response.json()["message"] == "Login with magic link is disabled"
+
+
 async def test_a_field_may_be_written_in_any_case(serve: ServeAuth) -> None:
     api = await serve(external_anonymous_users_enabled=True)
     body = {"Email": EMAIL, "PASSWORD": PASSWORD, "data": {"Name": "Ann"}}

@@ -20,7 +20,7 @@ async def enroll(api: Api, token: str, phone: str = f"+{PHONE}", name: str = "")
 
 
 async def challenge(api: Api, token: str, id: str, **body: str) -> httpx.Response:
-    return await api.post(f"/factors/{id}/challenge", body or None, token=token)
+    return await api.post(f"/factors/{id}/challenge", body, token=token)
 
 
 async def verify(api: Api, token: str, id: str, code: str = CODE) -> httpx.Response:

@@ -55,6 +55,14 @@ def shape(value: Any) -> Any:
     return "own" if is_own else value
 
 
+async def test_a_number_has_to_be_confirmed_before_a_code_goes_to_it(phones: Api) -> None:
+    id = (await sign_up(phones))["id"]
+    token = phones.tokens.issue({"sub": id, "aud": "authenticated", "role": "authenticated"})
+    response = await phones.get("/reauthenticate", token=token)
+    assert rejection(response) == (422, "phone_not_confirmed")
+    assert response.json()["message"] == "Please verify your phone first."
+
+
 async def test_whether_a_number_has_an_account_is_not_told(serve: ServeAuth) -> None:
     api = await serve(
         external_phone_enabled=True, sms_test_otp=TEST_CODES, mailer_autoconfirm=False

@@ -1,12 +1,14 @@
 """What holds for all calls: shapes of errors, limits, what everybody may ask."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
+import jwt
 import psycopg
 import pytest
-from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
+from tests.gateway.auth.api import PASSWORD, SECRET, SERVICE, Api, rejection
 
 from amphibase import ConfigurationError, load_settings
 from amphibase.accounts.jwt.key import Key
@@ -59,7 +61,7 @@ async def test_an_error_has_the_old_shape_for_clients_of_yesterday(api: Api, ver
 
 @pytest.mark.parametrize(
     "content",
-    [b"{", b"[1]", b'"x"', b"\xff", b"[" * 5000, b'{"email": "\\ud800"}', b'{"x": NaN}'],
+    [b"{", b"[1]", b'"x"', b"\xff", b"[" * 5000, b'{"x": NaN}'],
 )
 async def test_a_body_that_is_no_json_object_is_rejected(api: Api, content: bytes) -> None:
     response = await api.client.post("/signup", content=content)
@@ -73,8 +75,74 @@ async def test_a_body_over_the_limit_is_rejected(api: Api) -> None:
 
 
 async def test_what_is_not_there_is_reported_in_the_same_shape(api: Api) -> None:
-    assert rejection(await api.get("/nothing")) == (404, "not_found")
-    assert rejection(await api.get("/signup")) == (405, "method_not_allowed")
+    nothing = await api.get("/nothing")
+    assert (nothing.status_code, nothing.text) == (404, "404 page not found\n")
+    assert nothing.headers["content-type"] == "text/plain; charset=utf-8"
+    wrong = await api.get("/signup")
+    assert (wrong.status_code, wrong.text, wrong.headers["allow"]) == (405, "", "POST")
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/nothing", "/user/nothing", "/factors", "/reauthenticate/"]
+)
+async def test_what_is_not_there_is_told_to_those_who_may_enter_alone(api: Api, path: str) -> None:
+    stranger = await api.call("PATCH", path)
+    assert rejection(stranger) == (401, "no_authorization")
+    session = await api.sign_up()
+    token = SERVICE if "admin" in path else session["access_token"]
+    response = await api.call("PATCH", path, token=token)
+    assert response.status_code == (404 if "nothing" in path else 405)
+
+
+async def test_a_path_with_a_router_of_its_own_may_end_with_a_slash(api: Api) -> None:
+    session = await api.sign_up()
+    assert (await api.get("/user/", token=session["access_token"])).status_code == 200
+    assert (await api.get("/admin/users/", token=SERVICE)).status_code == 200
+    assert (await api.get("/health/")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        ("abc", "token is malformed: token contains an invalid number of segments"),
+        (
+            "a.b.c",
+            "token is malformed: could not base64 decode header: "
+            "illegal base64 data at input byte 0",
+        ),
+        (
+            "abcd.e30.c2ln",
+            "token is malformed: could not JSON decode header: "
+            "invalid character 'i' looking for beginning of value",
+        ),
+        ("e30.e30.c2ln", "token is unverifiable: signing method (alg) is unspecified"),
+        (
+            jwt.encode({}, SECRET, "HS256").replace("eyJhbGciOiJIUzI1NiI", "eyJhbGciOiJIUzI5OSI"),
+            "token is unverifiable: signing method (alg) is unavailable",
+        ),
+        (
+            jwt.encode({}, "", "none"),
+            "token signature is invalid: signing method none is invalid",
+        ),
+        (
+            jwt.encode({}, "another secret of more than thirty-two bytes", "HS256"),
+            "token signature is invalid: signature is invalid",
+        ),
+        (
+            jwt.encode({"exp": int(time.time()) - 2}, SECRET, "HS256"),
+            "token has invalid claims: token is expired",
+        ),
+        (
+            jwt.encode({"nbf": int(time.time()) + 3600}, SECRET, "HS256"),
+            "token has invalid claims: token is not valid yet",
+        ),
+    ],
+)
+async def test_a_token_is_rejected_with_the_reason(api: Api, token: str, reason: str) -> None:
+    response = await api.get("/user", token=token)
+    assert rejection(response) == (403, "bad_jwt")
+    prefix = "invalid JWT: unable to parse or verify signature, "
+    assert response.json()["message"] == prefix + reason
 
 
 async def test_everyone_may_ask_for_health_settings_and_keys(api: Api) -> None:
@@ -83,6 +151,8 @@ async def test_everyone_may_ask_for_health_settings_and_keys(api: Api) -> None:
     assert settings["external"]["email"] is True
     assert settings["external"]["github"] is False
     assert (settings["disable_signup"], settings["mailer_autoconfirm"]) == (False, True)
+    assert "x" not in settings["external"]
+    assert settings["saml_private_key_next_configured"] is False
     keys = await api.get("/.well-known/jwks.json")
     assert keys.headers["cache-control"] == "public, max-age=600"
     (key,) = keys.json()["keys"]

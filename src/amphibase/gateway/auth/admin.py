@@ -1,6 +1,6 @@
 """`/admin/users`: what the administration of the project does to users."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +15,15 @@ from amphibase.gateway.auth.audit import AuditAction, factor_traits, user_traits
 from amphibase.gateway.auth.bearer import audience_of, claims_of, require_admin
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core, address_of
-from amphibase.gateway.auth.durations import parse_duration
+from amphibase.gateway.auth.durations import parse_signed_duration
 from amphibase.gateway.auth.errors import database_errors, invalid
-from amphibase.gateway.auth.pages import page_headers, read_page
+from amphibase.gateway.auth.pages import (
+    Cursor,
+    cursor_headers,
+    page_headers,
+    read_cursor_page,
+    read_page,
+)
 from amphibase.gateway.auth.password_policy import check_length, check_password
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import factor as factor_json
@@ -33,7 +39,7 @@ OUTSTANDING_ENDS = {"encrypted_password", "banned_until", "email_confirmed_at", 
 """Columns whose change ends every link, code and change that is under way."""
 
 
-class AdminUserBody(Body):
+class AdminUserBody(Body, go_type="AdminUserParams"):
     id: str = ""
     aud: str = Field("", max_length=MAX_CHARACTERS)
     role: str = Field("", max_length=MAX_CHARACTERS)
@@ -48,11 +54,11 @@ class AdminUserBody(Body):
     ban_duration: str = ""
 
 
-class DeleteUserBody(Body):
+class DeleteUserBody(Body, go_type="adminUserDeleteParams"):
     should_soft_delete: bool = False
 
 
-class FactorBody(Body):
+class FactorBody(Body, go_type="adminUserUpdateFactorParams"):
     friendly_name: str = ""
     phone: str = ""
 
@@ -65,7 +71,7 @@ async def create(core: Core, request: Request) -> Response:
     phone = phone_of(body.phone) if body.phone else None
     if email is None and phone is None:
         raise invalid("Cannot create a user without either an email or phone")
-    if body.password and body.password_hash:
+    if body.password is not None and body.password_hash:
         raise invalid("Only a password or a password hash should be provided")
     banned_until = _banned_until(body.ban_duration)
     hashed = body.password_hash
@@ -86,7 +92,7 @@ async def create(core: Core, request: Request) -> Response:
             connection,
             id=id,
             aud=body.aud or audience_of(core, request, claims_of(core, request)),
-            role=body.role or DEFAULT_ROLE,
+            role=body.role.strip() or DEFAULT_ROLE,
             email=email,
             phone=phone,
             encrypted_password=hashed,
@@ -114,15 +120,37 @@ async def create(core: Core, request: Request) -> Response:
 async def list_users(core: Core, request: Request) -> Response:
     """Respond to `GET /admin/users?page=&per_page=&filter=&sort=`; headers have their number."""
     await require_admin(core, request)
-    page = read_page(request)
     descending = _is_descending(request)
     audience = audience_of(core, request, claims_of(core, request))
+    query = request.query_params
+    text = query.get("filter", "")
+    by_cursor = core.settings.experimental_cursor_pagination_enabled
+    if by_cursor and not query.get("page") and not query.get("per_page"):
+        return await _list_by_cursor(core, request, audience, text, descending=descending)
+    page = read_page(request)
     async with core.database.read() as connection:
-        text = request.query_params.get("filter", "")
         rows, total = await core.users.page(connection, page, audience, text, descending=descending)
     headers = page_headers(request, page, total)
     body = {"users": [listed_user(row) for row in rows], "aud": audience}
     return respond(body, headers=headers)
+
+
+async def _list_by_cursor(
+    core: Core, request: Request, audience: str, text: str, *, descending: bool
+) -> Response:
+    """Respond with the users that follow `cursor`, without counting all."""
+    page = read_cursor_page(request)
+    async with core.database.read() as connection:
+        rows = await core.users.page_after(connection, page, audience, text, descending=descending)
+    users, more = rows[: page.size], rows[page.size :]
+    last = Cursor(created_at=users[-1].created_at, id=users[-1].id) if more else None
+    pagination = {**({"next_cursor": str(last)} if last else {}), "has_more": bool(more)}
+    body = {
+        "users": [listed_user(row) for row in users],
+        "aud": audience,
+        "pagination": pagination,
+    }
+    return respond(body, headers=cursor_headers(request, last))
 
 
 async def get(core: Core, request: Request) -> Response:
@@ -142,7 +170,7 @@ async def update(core: Core, request: Request) -> Response:
     phone = phone_of(body.phone) if body.phone else None
     values: dict[str, Any] = {}
     if body.role:
-        values["role"] = body.role
+        values["role"] = body.role.strip()
     if body.ban_duration:
         values["banned_until"] = _banned_until(body.ban_duration)
     if body.password is not None:
@@ -290,13 +318,11 @@ def _banned_until(duration: str) -> datetime | None:
     if duration in ("", "none"):
         return None
     try:
-        length: timedelta = parse_duration(duration.removeprefix("-"))
+        length = parse_signed_duration(duration)
     except ValueError as error:
-        raise invalid(f"invalid format for ban duration: it {error}, or none") from None
-    if not length:
-        return None
+        raise invalid(f"invalid format for ban duration: {error}") from None
     # A negative one is a ban that has ended.
-    return utc_now() + (-length if duration.startswith("-") else length)
+    return utc_now() + length if length else None
 
 
 def _is_descending(request: Request) -> bool:

@@ -61,7 +61,7 @@ _DELETE = text("DELETE FROM auth.custom_oauth_providers WHERE identifier = :iden
 _JSON = ("attribute_mapping", "authorization_params")
 
 
-class CustomProviderBody(Body):
+class CustomProviderBody(Body, go_type="AdminCustomOAuthProviderParams"):
     provider_type: str = ""
     identifier: str = ""
     name: str = ""

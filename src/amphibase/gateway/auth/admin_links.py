@@ -23,12 +23,12 @@ from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
 
 
-class InviteBody(Body):
+class InviteBody(Body, go_type="InviteParams"):
     email: str = ""
     data: dict[str, Any] = Field(default_factory=dict)
 
 
-class GenerateLinkBody(Body):
+class GenerateLinkBody(Body, go_type="GenerateLinkParams"):
     type: str = ""
     email: str = ""
     new_email: str = ""

@@ -12,6 +12,7 @@ from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.backend import Claims
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth import token_errors
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.users import AuthUser
@@ -58,10 +59,11 @@ def claims_of(core: Core, request: Request) -> Claims:
         raise AuthError(codes.NO_AUTHORIZATION)
     try:
         # The clock of whoever signed it may be ahead.
-        return core.tokens.verify(match[1], checks_issued_at=False)
+        return core.tokens.verify(match[1], leeway=0, checks_issued_at=False)
     except TokenRejected as error:
+        fault = token_errors.reason(match[1], error)
         raise AuthError(
-            codes.BAD_JWT, f"invalid JWT: unable to parse or verify signature, {error.reason}"
+            codes.BAD_JWT, f"invalid JWT: unable to parse or verify signature, {fault}"
         ) from None
 
 

@@ -1,8 +1,9 @@
 """Bodies of requests: read within limits, and typed."""
 
 import asyncio
+import json
 import re
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 import orjson
@@ -13,15 +14,17 @@ from amphibase.accounts.oauth.flows import Challenge
 from amphibase.errors import PayloadTooLarge
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, invalid
+from amphibase.gateway.auth.go_json import syntax_error, type_error
 
 MAX_BODY_BYTES = 1 << 20
 BODY_SECONDS = 30
-MAX_EMAIL_CHARACTERS = 255
+MAX_EMAIL_BYTES = 255
 
 # What a browser takes for an address (WHATWG's HTML, "valid e-mail address").
 _EMAIL = re.compile(
     r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@"
-    r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
+    r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*",
+    re.IGNORECASE | re.ASCII,
 )
 _PHONE = re.compile(r"[1-9][0-9]{1,14}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9._~-]+")
@@ -34,6 +37,13 @@ class Body(BaseModel):
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    go_type: ClassVar[str] = ""
+
+    def __init_subclass__(cls, go_type: str = "", **options: Any) -> None:
+        """Take the name that Supabase Auth's messages give to such a body."""
+        super().__init_subclass__(**options)
+        cls.go_type = go_type or cls.go_type
 
     @model_validator(mode="before")
     @classmethod
@@ -71,11 +81,18 @@ class PkceBody(Body):
         return Challenge(challenge, method.lower())
 
 
-async def read(request: Request, kind: type[Model], *, required: bool = True) -> Model:
+async def read(
+    request: Request,
+    kind: type[Model],
+    *,
+    required: bool = True,
+    fault: str = codes.BAD_JSON.message,
+) -> Model:
     """Return the request's body.
 
     Args:
         required: False where an empty one is an empty object.
+        fault: how the message begins for one that cannot be read.
 
     Raises:
         AuthError: it is no such object, or does not come in time.
@@ -85,17 +102,29 @@ async def read(request: Request, kind: type[Model], *, required: bool = True) ->
     if not required and not content:
         return kind()
     try:
-        value = orjson.loads(content)
-        if _has_nul(value):
-            raise ValueError("a string holds NUL, which the database cannot keep")
-        return kind.model_validate(value)
+        value = _decoded(content)
+        return kind.model_validate({} if value is None else value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        fault = f"{where}: {first['msg']}" if where else first["msg"]
-    except (ValueError, RecursionError) as error:
-        fault = str(error)
-    raise AuthError(codes.BAD_JSON, f"{codes.BAD_JSON.message}: {fault}")
+        reason = type_error(value, kind, kind.go_type) or f"{first['loc'][0]}: {first['msg']}"
+    except RecursionError:
+        reason = "exceeded max depth"
+    except ValueError as error:
+        reason = str(error)
+    raise AuthError(codes.BAD_JSON, f"{fault}: {reason}")
+
+
+def _decoded(content: bytes) -> Any:
+    """Return a text as JSON; what is not Unicode becomes U+FFFD, as in Go. Raises ValueError."""
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        if reason := syntax_error(content):
+            raise ValueError(reason) from None
+        value = _as_unicode(json.loads(content.decode("utf-8", "replace")))
+    if _has_nul(value):
+        raise ValueError("a string holds NUL, which the database cannot keep")
+    return value
 
 
 async def _content(request: Request) -> bytes:
@@ -117,19 +146,24 @@ async def _content(request: Request) -> bytes:
 
 def email_of(text: str) -> str:
     """Return the address as accounts store it. Raises AuthError."""
-    email = text.lower()
-    if not email:
+    if not text:
         raise invalid("An email address is required")
-    if len(email) > MAX_EMAIL_CHARACTERS:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_EMAIL_BYTES:
         raise invalid("An email address is too long")
-    if not _EMAIL.fullmatch(email):
+    # Before it is put into small letters, which makes letters of ASCII of some others.
+    if not _EMAIL.fullmatch(text):
         raise invalid("Unable to validate email address: invalid format")
-    return email
+    return text.lower()
+
+
+def normalized_phone(text: str) -> str:
+    """Return a number without a plus sign and spaces, whether or not it is one."""
+    return text.removeprefix("+").replace(" ", "")
 
 
 def phone_of(text: str) -> str:
     """Return the number as accounts store it, digits alone (E.164). Raises AuthError."""
-    phone = text.removeprefix("+").replace(" ", "")
+    phone = normalized_phone(text)
     if not _PHONE.fullmatch(phone):
         raise invalid("Invalid phone number format (E.164 required)")
     return phone
@@ -141,6 +175,18 @@ def uuid_of(text: str, name: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise AuthError(codes.NOT_AN_ID, f"{name} must be an UUID") from None
+
+
+def _as_unicode(value: Any) -> Any:
+    """Return a value whose texts have U+FFFD for each half of a surrogate pair."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict():
+            return {_as_unicode(key): _as_unicode(each) for key, each in value.items()}
+        case list():
+            return [_as_unicode(each) for each in value]
+    return value
 
 
 def _has_nul(value: Any) -> bool:

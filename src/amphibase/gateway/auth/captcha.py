@@ -33,7 +33,7 @@ class _Security(Body):
     captcha_token: str = ""
 
 
-class _CaptchaBody(Body):
+class _CaptchaBody(Body, go_type="captchaRequest"):
     gotrue_meta_security: _Security = Field(default_factory=_Security)
 
 

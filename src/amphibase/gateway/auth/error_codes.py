@@ -27,8 +27,6 @@ VALIDATION_FAILED = ErrorCode(400, "validation_failed", "The request is not vali
 NOT_AN_ID = ErrorCode(404, "validation_failed", "The id must be an UUID")
 BODY_TOO_LARGE = ErrorCode(413, "validation_failed", "The request's body is too large")
 REQUEST_TIMEOUT = ErrorCode(408, "request_timeout", "The request's body did not come in time")
-NOT_FOUND = ErrorCode(404, "not_found", "There is no such call")
-METHOD_NOT_ALLOWED = ErrorCode(405, "method_not_allowed", "Method not allowed")
 REQUEST_RATE_LIMIT = ErrorCode(429, "over_request_rate_limit", "Request rate limit reached")
 EMAIL_RATE_LIMIT = ErrorCode(
     429, "over_email_send_rate_limit", "For security purposes, you can only request this later."
@@ -184,6 +182,9 @@ REAUTHENTICATION_NOT_VALID = ErrorCode(
 )
 REAUTHENTICATION_UNCONFIRMED = ErrorCode(
     422, "email_not_confirmed", "Please verify your email first."
+)
+REAUTHENTICATION_PHONE_UNCONFIRMED = ErrorCode(
+    422, "phone_not_confirmed", "Please verify your phone first."
 )
 MANUAL_LINKING_DISABLED = ErrorCode(404, "manual_linking_disabled", "Manual linking is disabled")
 SINGLE_IDENTITY = ErrorCode(

@@ -1,4 +1,5 @@
-"""What Supabase's Auth has and this one leaves off, rejected as there where it is not enabled."""
+"""What Supabase's Auth has and this one leaves off, rejected as there where it is not enabled, and
+who may enter where nothing is."""
 
 from collections.abc import Awaitable, Callable
 
@@ -48,6 +49,24 @@ _CALLS: tuple[tuple[str, Call], ...] = (
     ("/passkeys/{rest:path}", _public(codes.PASSKEYS_DISABLED)),
     ("/scim/v2/{rest:path}", _public(codes.SCIM_DISABLED)),
 )
+
+
+async def check_entry(core: Core, request: Request) -> None:
+    """Check who asks for a path that is not there, below one that only some may enter.
+
+    Raises:
+        AuthError: the request has no such token, or all below the path is off.
+    """
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    match path.split("/")[1:2]:
+        case ["admin"]:
+            await require_admin(core, request)
+        case ["user" | "factors" | "reauthenticate"]:
+            async with core.database.read() as connection:
+                await signed_in(core, connection, request)
+        case ["sso"]:
+            raise AuthError(codes.SAML_DISABLED)
+
 
 ENDPOINTS: tuple[tuple[str, str, Call], ...] = tuple(
     (method, path, call) for path, call in _CALLS for method in METHODS

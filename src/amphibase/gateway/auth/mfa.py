@@ -38,18 +38,18 @@ PHONE_FACTOR = "phone factor"
 """What the code of a text message is for."""
 
 
-class EnrollBody(Body):
+class EnrollBody(Body, go_type="EnrollFactorParams"):
     factor_type: str = ""
     friendly_name: str = ""
     issuer: str = ""
     phone: str = ""
 
 
-class ChallengeBody(Body):
+class ChallengeBody(Body, go_type="ChallengeFactorParams"):
     channel: str = ""
 
 
-class VerifyFactorBody(Body):
+class VerifyFactorBody(Body, go_type="VerifyFactorParams"):
     challenge_id: UUID = Field(NO_ID, strict=False)
     code: str = ""
 
@@ -114,13 +114,13 @@ async def _replace_unverified(
 
 async def challenge(core: Core, request: Request) -> Response:
     """Respond to `POST /factors/{id}/challenge`: starts a challenge of the factor."""
-    body = await read(request, ChallengeBody, required=False)
     async with core.database.write() as connection:
         user = (await _signed_in(core, connection, request)).user
         id = uuid_of(request.path_params["id"], "factor_id")
         factor = await core.factors.get(connection, user.id, id, lock=True)
         _check_verifiable(core, factor)
         if factor.factor_type == "phone":
+            body = await read(request, ChallengeBody)
             _check_message(core, factor, body.channel)
         challenge_row = await core.factors.challenge(connection, factor.id, address_of(request))
         await core.audit.record(

@@ -29,12 +29,15 @@ from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
 
 
-class OtpBody(PkceBody):
+class MagicLinkBody(PkceBody, go_type="MagicLinkParams"):
     email: str = ""
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class OtpBody(MagicLinkBody, go_type="OtpParams"):
     phone: str = ""
     channel: str = ""
     create_user: bool = True
-    data: dict[str, Any] = Field(default_factory=dict)
 
 
 async def otp(core: Core, request: Request) -> Response:
@@ -49,22 +52,31 @@ async def otp(core: Core, request: Request) -> Response:
         return await _send_sms(core, request, body)
     if not body.email:
         raise invalid("One of email or phone must be set")
-    return await _send(core, request, body)
+    return await _send(core, request, body, create_user=body.create_user)
 
 
 async def magic_link(core: Core, request: Request) -> Response:
     """Respond to `POST /magiclink`: the same, as older clients send it."""
-    body = await read(request, OtpBody)
+    _check_magic_links(core)
+    body = await read(request, MagicLinkBody, fault="Could not read verification params")
     if not body.email:
         raise invalid("Password recovery requires an email", 422)
     return await _send(core, request, body)
 
 
-async def _send(core: Core, request: Request, body: OtpBody) -> Response:
+def _check_magic_links(core: Core) -> None:
     if not core.settings.external_email_enabled:
         raise AuthError(codes.EMAIL_LOGIN_DISABLED)
+    if not core.settings.external_email_magic_link_enabled:
+        raise AuthError(codes.EMAIL_LOGIN_DISABLED, "Login with magic link is disabled")
+
+
+async def _send(
+    core: Core, request: Request, body: MagicLinkBody, *, create_user: bool = True
+) -> Response:
+    _check_magic_links(core)
+    email = _address(body.email, create_user=create_user)
     body.check_challenge()
-    email = email_of(body.email)
     await core.email_limiter.check("otp", email)
     async with core.database.write() as connection:
         user = await core.users.find_by_email(connection, email, lock=True)
@@ -76,7 +88,7 @@ async def _send(core: Core, request: Request, body: OtpBody) -> Response:
         core.send(message)
         return respond({})
     if user is None:
-        if not body.create_user:
+        if not create_user:
             raise AuthError(codes.OTP_DISABLED)
         check_open(core)
     # A sign-up without a password, which waits beside those with one.
@@ -93,10 +105,34 @@ async def _send(core: Core, request: Request, body: OtpBody) -> Response:
     return respond({})
 
 
+def _address(text: str, *, create_user: bool) -> str:
+    """Return the address as accounts store it.
+
+    Raises:
+        AuthError: it is malformed; as of one without an account, where none may be made.
+    """
+    try:
+        return email_of(text)
+    except AuthError:
+        if create_user:
+            raise
+        raise AuthError(codes.OTP_DISABLED) from None
+
+
+def _number(text: str, *, create_user: bool) -> str:
+    """Return the number as accounts store it. Raises AuthError, as `_address` does."""
+    try:
+        return phone_of(text)
+    except AuthError:
+        if create_user:
+            raise
+        raise AuthError(codes.OTP_DISABLED) from None
+
+
 async def _send_sms(core: Core, request: Request, body: OtpBody) -> Response:
     if not core.settings.external_phone_enabled:
         raise AuthError(codes.PHONE_DISABLED)
-    phone = phone_of(body.phone)
+    phone = _number(body.phone, create_user=body.create_user)
     sms.check_channel(core, body.channel)
     async with core.database.write() as connection:
         user = await core.users.find_by_phone(connection, phone, lock=True)

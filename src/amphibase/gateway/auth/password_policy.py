@@ -19,7 +19,7 @@ async def violation(settings: AuthSettings, password: str) -> PasswordViolation 
         AuthError: whether it has leaked is unknown, and that counts.
     """
     reasons, messages = [], []
-    if len(password) < settings.password_min_length:
+    if _size(password) < settings.password_min_length:
         reasons.append("length")
         messages.append(f"Password should be at least {settings.password_min_length} characters.")
     missing = [
@@ -64,8 +64,13 @@ async def _has_leaked(settings: AuthSettings, password: str) -> bool:
 
 def check_length(password: str) -> None:
     """Raise AuthError for a new password that is too long."""
-    if len(password.encode("utf-8", "surrogatepass")) > MAX_NEW_PASSWORD_BYTES:
+    if _size(password) > MAX_NEW_PASSWORD_BYTES:
         raise invalid(f"Password cannot be longer than {MAX_NEW_PASSWORD_BYTES} characters")
+
+
+def _size(password: str) -> int:
+    """Return how many bytes a password has, which Supabase Auth counts."""
+    return len(password.encode("utf-8", "surrogatepass"))
 
 
 def required_characters(settings: AuthSettings) -> list[str]:

@@ -40,7 +40,7 @@ async def reauthenticate(core: Core, request: Request) -> Response:
 
 async def _by_phone(core: Core, connection: SqlConnection, user: AuthUser, phone: str) -> Response:
     if user.row.phone_confirmed_at is None:
-        raise AuthError(codes.REAUTHENTICATION_UNCONFIRMED, "Please verify your phone first.")
+        raise AuthError(codes.REAUTHENTICATION_PHONE_UNCONFIRMED)
     core.check_frequency(user.row.reauthentication_sent_at)
     message_id = await sms.send_code(core, connection, user, phone, "reauthentication_token")
     await core.users.change(connection, user.id, reauthentication_sent_at=utc_now())

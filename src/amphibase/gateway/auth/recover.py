@@ -12,7 +12,7 @@ from amphibase.gateway.auth.responses import respond
 from amphibase.models import utc_now
 
 
-class RecoverBody(PkceBody):
+class RecoverBody(PkceBody, go_type="RecoverParams"):
     email: str = ""
 
 

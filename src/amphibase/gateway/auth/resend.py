@@ -18,7 +18,7 @@ from amphibase.gateway.auth.users import AuthUser
 RESENDABLE = ("signup", "email_change", "sms", "phone_change")
 
 
-class ResendBody(PkceBody):
+class ResendBody(PkceBody, go_type="ResendConfirmationParams"):
     type: str = ""
     email: str = ""
     phone: str = ""

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -28,10 +28,9 @@ from amphibase.gateway.auth import (
     user,
     verify,
 )
-from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.captcha import PROTECTED, check_captcha
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError, respond_to
+from amphibase.gateway.auth.errors import respond_to
 from amphibase.gateway.auth.external import endpoints as external
 from amphibase.gateway.auth.mail_templates import SENDS_EMAIL, EmailQueue
 from amphibase.gateway.auth.new_users import report_new_user
@@ -41,6 +40,28 @@ from amphibase.gateway.lifetime import Lifetime, check_rights
 from amphibase.gateway.service import deny_websocket
 
 Call = Callable[[Core, Request], Awaitable[Response]]
+
+MOUNTED = (
+    "/callback",
+    "/sso",
+    "/signup",
+    "/reauthenticate",
+    "/verify",
+    "/user",
+    "/factors",
+    "/factors/{id}",
+    "/admin/audit",
+    "/admin/users",
+    "/admin/users/{id}",
+    "/admin/users/{id}/factors",
+    "/admin/users/{id}/factors/{factor_id}",
+    "/admin/users/{id}/passkeys",
+    "/admin/sso/providers",
+    "/admin/sso/providers/{id}",
+    "/admin/custom-providers",
+    "/admin/custom-providers/{identifier}",
+)
+"""Paths that may end with a slash, too: those of a router of their own in Supabase Auth."""
 
 ENDPOINTS: tuple[tuple[str, str, Call], ...] = (
     ("GET", "/health", settings_endpoint.health),
@@ -113,10 +134,11 @@ class AuthApp:
         self._lifetime = Lifetime(self._open, self._core.close)
         self._app = Starlette(
             routes=[
-                self._route(method, path, call)
+                self._route(method, written, call)
                 for method, path, call in (*ENDPOINTS, *features_off.ENDPOINTS)
+                for written in (path, *([f"{path}/"] if path in MOUNTED else ()))
             ],
-            exception_handlers={HTTPException: _not_found},
+            exception_handlers={HTTPException: self._not_found},
         )
         self._app.router.redirect_slashes = False
 
@@ -139,12 +161,13 @@ class AuthApp:
             await self._core.sign_ups.report_unproven()
 
     def _route(self, method: str, path: str, call: Call) -> Route:
-        needs_captcha = path in PROTECTED and self._core.settings.security_captcha_enabled
+        name = path.removesuffix("/")
+        needs_captcha = name in PROTECTED and self._core.settings.security_captcha_enabled
         endpoint = self._endpoint(
             call,
-            LIMITED.get((method, path)),
+            LIMITED.get((method, name)),
             is_protected=needs_captcha,
-            sends_email=(method, path) in SENDS_EMAIL,
+            sends_email=(method, name) in SENDS_EMAIL,
         )
         route = Route(path, endpoint, methods=[method])
         # Starlette lets HEAD in with GET, and who looks at a link must not have followed it.
@@ -173,9 +196,15 @@ class AuthApp:
 
         return endpoint
 
-
-async def _not_found(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    return respond_to(
-        request, AuthError(codes.METHOD_NOT_ALLOWED if status == 405 else codes.NOT_FOUND)
-    )
+    async def _not_found(self, request: Request, error: Exception) -> Response:
+        """Respond as Go's routers do, once it is known that the caller may enter."""
+        assert isinstance(error, HTTPException)
+        try:
+            await self.start()
+            await features_off.check_entry(self._core, request)
+        except Exception as rejection:
+            return respond_to(request, rejection)
+        if error.status_code == 405:
+            return Response(status_code=405, headers=error.headers)
+        headers = {"x-content-type-options": "nosniff"}
+        return PlainTextResponse("404 page not found\n", 404, headers)

@@ -82,8 +82,10 @@ class AuthSettings(
 
     disable_signup: bool = Field(False, examples=["false"])
     external_email_enabled: bool = Field(True, examples=["true"])
+    external_email_magic_link_enabled: bool = Field(True, examples=["false"])
     external_anonymous_users_enabled: bool = Field(False, examples=["true"])
     custom_oauth_enabled: bool = Field(True, examples=["false"])
+    experimental_cursor_pagination_enabled: bool = Field(False, examples=["true"])
     external_phone_enabled: bool = Field(False, examples=["true"])
     sms_autoconfirm: bool = Field(False, examples=["true"])
     sms_max_frequency: Duration = Field(timedelta(seconds=5), examples=["60s"])

@@ -37,6 +37,9 @@ PROVIDERS = [
     "x",
     "zoom",
 ]
+LISTED = tuple(name for name in PROVIDERS if name != "x")
+"""Those that `/settings` names."""
+
 _OPENID_SUPPORT = {
     "scopes_supported": ["openid", "profile", "email", "phone", "offline_access"],
     "response_types_supported": ["code"],
@@ -84,7 +87,7 @@ async def settings(core: Core, request: Request) -> Response:
         {
             "external": {
                 "anonymous_users": current.external_anonymous_users_enabled,
-                **{name: current.provider(name) is not None for name in PROVIDERS},
+                **{name: current.provider(name) is not None for name in LISTED},
                 "email": current.external_email_enabled,
                 "phone": current.external_phone_enabled,
             },
@@ -93,6 +96,7 @@ async def settings(core: Core, request: Request) -> Response:
             "phone_autoconfirm": current.sms_autoconfirm,
             "sms_provider": "",
             "saml_enabled": False,
+            "saml_private_key_next_configured": False,
             "passkeys_enabled": False,
         }
     )

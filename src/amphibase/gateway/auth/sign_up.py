@@ -32,7 +32,7 @@ from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
 
 
-class SignUpBody(PkceBody):
+class SignUpBody(PkceBody, go_type="SignupParams"):
     email: str = ""
     phone: str = ""
     password: str = ""

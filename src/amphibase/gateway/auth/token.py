@@ -14,7 +14,7 @@ from amphibase.accounts.sessions import RefreshRejection
 from amphibase.errors import EmailNotConfirmed, InvalidCredentials, UserBanned
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction
-from amphibase.gateway.auth.bodies import Body, phone_of, read
+from amphibase.gateway.auth.bodies import Body, normalized_phone, read
 from amphibase.gateway.auth.core import Core, device_of
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.external.id_token import by_id_token
@@ -31,22 +31,22 @@ REFRESH_REJECTIONS = {
 }
 
 
-class PasswordGrant(Body):
+class PasswordGrant(Body, go_type="PasswordGrantParams"):
     email: str = ""
     phone: str = ""
     password: str = ""
 
 
-class RefreshTokenGrant(Body):
+class RefreshTokenGrant(Body, go_type="RefreshTokenGrantParams"):
     refresh_token: str = ""
 
 
-class PkceGrant(Body):
+class PkceGrant(Body, go_type="PKCEGrantParams"):
     auth_code: str = ""
     code_verifier: str = ""
 
 
-class Web3Grant(Body):
+class Web3Grant(Body, go_type="Web3GrantParams"):
     chain: str = ""
 
 
@@ -103,7 +103,7 @@ async def _user(core: Core, body: PasswordGrant) -> AuthUser | None:
     if body.phone:
         if not core.settings.external_phone_enabled:
             raise AuthError(codes.PHONE_LOGIN_DISABLED)
-        phone = phone_of(body.phone)
+        phone = normalized_phone(body.phone)
         async with core.database.read() as connection:
             return await core.users.find_by_phone(connection, phone)
     if not body.email:

@@ -36,7 +36,7 @@ FRESH = timedelta(hours=24)
 """A session as young as this needs no code for a new password."""
 
 
-class UserBody(PkceBody):
+class UserBody(PkceBody, go_type="UserUpdateParams"):
     email: str = ""
     phone: str = ""
     channel: str = ""

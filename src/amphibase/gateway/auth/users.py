@@ -7,7 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, Table, and_, bindparam, delete, func, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 from sqlalchemy.engine import result_tuple
 
 from amphibase.accounts.user_states import is_banned
@@ -18,7 +32,7 @@ from amphibase.database.executor import Executor
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, database_errors
-from amphibase.gateway.auth.pages import RequestedPage
+from amphibase.gateway.auth.pages import CursorPage, RequestedPage
 from amphibase.models import utc_now
 from amphibase.schema.auth_tables import ONE_TIME_TOKENS
 from amphibase.schema.tables import Tables
@@ -167,18 +181,48 @@ class AuthUsers:
             text: a part of their address or `full_name`, as a pattern of LIKE; empty for all.
             descending: whether the newest come first.
         """
-        users = self._users
-        name = users.c.raw_user_meta_data["full_name"].as_string()
-        matches = or_(users.c.email.ilike(f"%{text}%"), name.ilike(f"%{text}%"))
-        matches = and_(users.c.aud == audience, matches if text else true())
+        users, matches = self._users, self._matches(audience, text)
         count = select(func.count()).select_from(users).where(matches)
         total = (await connection.execute(count)).scalar_one()
+        statement = self._ordered(descending=descending).where(matches)
+        rows = await connection.execute(statement.limit(page.size).offset(page.offset))
+        return rows.all(), total
+
+    async def page_after(
+        self,
+        connection: SqlConnection,
+        page: CursorPage,
+        audience: str,
+        text: str = "",
+        *,
+        descending: bool = True,
+    ) -> Sequence[Row[Any]]:
+        """Return the rows of an audience's users that follow a cursor: a page, and one more.
+
+        Args:
+            text, descending: see `page`.
+        """
+        users = self._users
+        statement = self._ordered(descending=descending).where(self._matches(audience, text))
+        if page.after is not None:
+            position = tuple_(users.c.created_at, users.c.id)
+            last = tuple_(page.after.created_at, page.after.id)
+            statement = statement.where(position < last if descending else position > last)
+        result = await connection.execute(statement.limit(page.size + 1))
+        rows: Sequence[Row[Any]] = result.all()
+        return rows
+
+    def _matches(self, audience: str, text: str) -> ColumnElement[bool]:
+        users = self._users
+        name = users.c.raw_user_meta_data["full_name"].as_string()
+        matches = or_(users.c.email.like(f"%{text}%"), name.ilike(f"%{text}%"))
+        return and_(users.c.aud == audience, matches if text else true())
+
+    def _ordered(self, *, descending: bool) -> Select[Any]:
+        users = self._users
         columns = (users.c.created_at, users.c.id)
         order = [column.desc() if descending else column.asc() for column in columns]
-        rows = await connection.execute(
-            select(users).where(matches).order_by(*order).limit(page.size).offset(page.offset)
-        )
-        return rows.all(), total
+        return select(users).order_by(*order)
 
     async def _one(self, connection: SqlConnection, condition: Any, lock: bool) -> AuthUser | None:
         statement = select(self._users).where(condition)

@@ -47,7 +47,7 @@ PHONE_KINDS: Mapping[str, Kind] = {
 }
 
 
-class VerifyBody(Body):
+class VerifyBody(Body, go_type="VerifyParams"):
     type: str = ""
     token: str = ""
     token_hash: str = ""

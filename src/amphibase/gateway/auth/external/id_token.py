@@ -32,7 +32,7 @@ ISSUERS = {
 """The issuers of the tokens of third parties, where there is one for all."""
 
 
-class IdTokenGrant(Body):
+class IdTokenGrant(Body, go_type="IdTokenGrantParams"):
     provider: str = ""
     id_token: str = ""
     access_token: str = ""
