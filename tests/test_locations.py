@@ -30,6 +30,15 @@ PROJECT = {
             {"database_url": "sqlite:///a.db", "files_url": "s3://shop/files?secret=secret"},
             "DATABASE_URL is sqlite:///a.db, FILES_URL is s3://shop/files",
         ),
+        (
+            {
+                "database_url": "sqlite:///a.db",
+                "messages_url": "redis://ann:secret@cache:6380/1",
+                "rate_limit_url": "rediss://:secret@cache/0",
+            },
+            "DATABASE_URL is sqlite:///a.db, MESSAGES_URL is redis://cache:6380/1, "
+            "RATE_LIMIT_URL is rediss://cache/0",
+        ),
         ({"backend": "supabase", **PROJECT}, "SUPABASE_URL is https://abc.supabase.co"),
         (
             {"backend": "supabase", **PROJECT, "supabase_db_url": "postgresql://ann:secret@db/app"},

@@ -90,6 +90,7 @@ def _build_messages(settings: Settings, records: Backend) -> MessageHub | None:
         presences,
         records,
         settings.max_queued_messages,
+        check=transport.check,
         closing=(transport.close, presences.close),
     )
 

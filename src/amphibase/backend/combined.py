@@ -48,6 +48,8 @@ class MessagesPart(Protocol):
         self, topic: TopicAddress, caller: Caller
     ) -> AbstractAsyncContextManager[Presences]: ...
 
+    async def start(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -168,9 +170,9 @@ class CombinedBackend:
         self._accounts.use_hooks(HooksOnRecords(hooks, self._records) if apart else hooks)
 
     async def start(self) -> None:
-        """Get every backend ready."""
-        for backend in self._backends:
-            await backend.start()
+        """Get every backend ready, and what carries messages."""
+        for part in dict.fromkeys((*self._backends, self._messages)):
+            await part.start()
 
     async def check(self) -> None:
         """Reach every backend. Raises Unavailable."""

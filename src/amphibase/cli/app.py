@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from amphibase.cli import advise, serve
-from amphibase.errors import AmphibaseError, ConfigurationError, Forbidden, Unavailable
+from amphibase.errors import AmphibaseError, ConfigurationError, Unavailable
 
 
 def lazy_group(module: str, help: str) -> typer.Typer:
@@ -83,32 +83,9 @@ def main() -> None:
         from rich.markup import escape
 
         from amphibase.cli.console import messages
+        from amphibase.failures import failure_text
+        from amphibase.settings.application import load_settings
 
-        console = messages()
-        detail = error.detail
-        if isinstance(error, Unavailable):
-            from amphibase.settings.application import load_settings
-            from amphibase.settings.locations import locations
-
-            detail += f" ({locations(load_settings())})"
-        if isinstance(error, Forbidden | Unavailable) or isinstance(error.__cause__, Unavailable):
-            reason = _reason(error)
-            detail += f": {reason}" if reason and reason not in detail else ""
-        for line in detail.splitlines():
-            console.print(f"[red]error[/red] {escape(line)}")
+        for line in failure_text(error, load_settings).splitlines():
+            messages().print(f"[red]error[/red] {escape(line)}")
         sys.exit(2 if isinstance(error, ConfigurationError | Unavailable) else 1)
-
-
-def _reason(error: BaseException | None) -> str:
-    """Return what the database or the project said, or the network on the way there.
-
-    A response never says it, while whoever runs the command has to know.
-    """
-    from amphibase.database.reasons import reason_of
-
-    while isinstance(error, AmphibaseError):
-        error = error.__cause__
-    httpx = sys.modules.get("httpx")  # of an extra: where it is not imported, no error is its
-    if httpx is not None and isinstance(error, httpx.TransportError):
-        return str(error)
-    return reason_of(error)

@@ -3,6 +3,8 @@
 import hashlib
 import multiprocessing
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import ConfigurationError as StorageConfigurationError
@@ -43,6 +45,11 @@ class RateLimiter:
                 "times more: set RATE_LIMIT_URL to a Redis that they share",
                 os.environ.get("WEB_CONCURRENCY", "several"),
             )
+
+    async def reach(self) -> None:
+        """Reach the storage of the counts. Raises Unavailable."""
+        with _translated():
+            await self._limiter.storage.get("")
 
     async def check_sign_in(self, account: str, ip: str | None) -> None:
         """Count an attempt to guess a password, by account and client.
@@ -91,14 +98,20 @@ class RateLimiter:
             return
         content = "\0".join(who).lower().encode("utf-8", "surrogatepass")
         key = hashlib.sha256(content).hexdigest()
-        try:
+        with _translated():
             if await self._limiter.hit(limit, action, key):
                 return
             window = await self._limiter.get_window_stats(limit, action, key)
-        except StorageError as error:
-            raise Unavailable("The rate limits cannot be checked just now") from error
         seconds = max(1, round(window.reset_time - utc_now().timestamp()))
         raise TooManyRequests(retry_after=seconds)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except StorageError as error:
+        raise Unavailable("The rate limits cannot be checked just now") from error.storage_error
 
 
 def _has_other_workers() -> bool:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from amphibase.errors import RequestTimeout
 from amphibase.http.problems import problem
+from amphibase.http.start import reporting_in_a_line
 from amphibase.redaction import redacted_logger
 from amphibase.request_body import RequestBody, has_body
 
@@ -48,6 +49,8 @@ class RequestMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                send = reporting_in_a_line(send, scope["app"].state.amphibase)
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()

@@ -13,6 +13,7 @@ from amphibase.http.dependencies import TOKEN_PATH, bearer
 from amphibase.http.middleware import RequestMiddleware
 from amphibase.http.reachable import require_reachable
 from amphibase.http.routes import built_in
+from amphibase.http.start import report_unavailable
 from amphibase.redaction import redact_logs
 from amphibase.settings.application import Settings
 
@@ -78,7 +79,9 @@ def _around(db: "Amphibase", inner: Lifespan[Any]) -> Lifespan[Any]:
         require_reachable(app)
         for router in built_in(db.user):
             assert router.routes  # built now, so that no request waits for them
-        async with db.started(), inner(app) as state:
-            yield state
+        async with db.started():
+            await report_unavailable(db)
+            async with inner(app) as state:
+                yield state
 
     return lifespan

@@ -32,6 +32,7 @@ class MessageHub:
         store: has the presences of all processes.
         source: of the rows that the rules of topics look at.
         max_queued: how many messages may wait for one subscriber.
+        check: reaches what carries the messages, where nobody else has.
         closing: close what carries the messages, where nobody else does.
     """
 
@@ -41,6 +42,7 @@ class MessageHub:
         store: PresenceStore,
         source: RepositorySource,
         max_queued: int,
+        check: Callable[[], Awaitable[None]] | None = None,
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._transport = transport
@@ -48,6 +50,7 @@ class MessageHub:
         self._max_queued = max_queued
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._listener = TransportListener(transport, self._deliver, self._end_all)
+        self._check = check
         self._closing = closing
         self._presences = PresenceHub(transport, store, self._listener, source, max_queued)
 
@@ -77,6 +80,14 @@ class MessageHub:
     ) -> AbstractAsyncContextManager[PresenceStream]:
         """Open the stream of those who join and leave a topic."""
         return self._presences.open(topic, caller)
+
+    async def start(self) -> None:
+        """Log where what carries the messages cannot be reached: all else works without it."""
+        if self._check is not None:
+            try:
+                await self._check()
+            except Unavailable as error:
+                logger.error("%s: %s", error.detail, error.__cause__)
 
     async def close(self) -> None:
         """End every subscription, let all of this process be absent, and stop to listen."""

@@ -48,6 +48,11 @@ class RedisMessages:
                 async with aclosing(_texts(pubsub)) as texts:
                     yield texts
 
+    async def check(self) -> None:
+        """Reach the server. Raises Unavailable."""
+        with translated_redis_errors():
+            await self._client.ping()
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()

@@ -2,6 +2,8 @@
 
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from amphibase.database.url import database_address
 from amphibase.settings.application import PARTS, Part, Settings
 
@@ -23,7 +25,17 @@ def locations(settings: Settings) -> str:
             name = "DATABASE_URL" if url == settings.database else OWN_DATABASES[part]
         if url is not None:
             places[name] = database_address(url)
-    store = urlsplit(settings.files_url.get_secret_value())
-    if settings.backend_of("files") == "sql" and store.scheme not in ("", "file"):
-        places["FILES_URL"] = f"{store.scheme}://{store.hostname}{store.path}"
-    return ", ".join(f"{name} is {place}" for name, place in places.items())
+    if settings.backend_of("files") == "sql":
+        places["FILES_URL"] = _address(settings.files_url)
+    places["MESSAGES_URL"] = _address(settings.messages_url)
+    places["RATE_LIMIT_URL"] = _address(settings.rate_limit_url)
+    return ", ".join(f"{name} is {place}" for name, place in places.items() if place)
+
+
+def _address(setting: SecretStr) -> str:
+    """Return the URL of a service without its secrets; nothing where it names none."""
+    url = urlsplit(setting.get_secret_value())
+    if url.scheme in ("", "file", "memory"):
+        return ""
+    port = f":{url.port}" if url.port else ""
+    return f"{url.scheme}://{url.hostname}{port}{url.path}"

@@ -1,0 +1,105 @@
+"""What an application's server logs of its start, whichever server it is."""
+
+import contextlib
+import logging
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.types import Message
+
+from amphibase import Amphibase, ConfigurationError, InvalidToken, Settings, Unavailable
+
+PORT_OF_NOBODY = 1
+REFUSED = f"redis://ann:hidden@127.0.0.1:{PORT_OF_NOBODY}/2"
+
+
+async def failure_of(app: FastAPI) -> str:
+    """Start an application as a server does, and return what it reports of the failure."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    with contextlib.suppress(Exception):
+        await app(scope, receive, send)
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+    text: str = sent[0]["message"]
+    return text
+
+
+async def test_a_database_that_is_not_there_is_reported_in_one_line(tmp_path: Path) -> None:
+    url = f"postgresql://ann:hidden@127.0.0.1:{PORT_OF_NOBODY}/app"
+    settings = Settings(data_dir=tmp_path, database_url=url)
+    line = await failure_of(Amphibase(settings).mount(FastAPI()))
+    address = f"postgresql://ann@127.0.0.1:{PORT_OF_NOBODY}/app"
+    assert f"(DATABASE_URL is {address}): connection failed: " in line
+    assert "\n" not in line
+    assert "hidden" not in line
+
+
+async def test_a_setting_that_is_wrong_is_reported_in_one_line(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    db = Amphibase(settings, requires_rls=True)
+    line = await failure_of(db.mount(FastAPI()))
+    assert line == (
+        "RLS: this application requires row level security; set RLS=true and use Postgres"
+    )
+
+
+async def test_what_the_application_itself_raises_is_reported_with_its_traceback(
+    tmp_path: Path,
+) -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI):  # type: ignore[no-untyped-def]
+        raise KeyError("mistake")
+        yield
+
+    app = Amphibase(Settings(data_dir=tmp_path)).mount(FastAPI(lifespan=lifespan))
+    assert "Traceback" in await failure_of(app)
+
+
+async def test_a_redis_that_is_not_there_is_reported_and_does_not_keep_the_rest_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(data_dir=tmp_path, rate_limit_url=REFUSED, messages_url=REFUSED)
+    app = Amphibase(settings).mount(FastAPI())
+    with caplog.at_level(logging.ERROR):
+        async with app.router.lifespan_context(app):
+            with pytest.raises(InvalidToken):
+                await app.state.amphibase.state.backend.accounts.authenticate("none")
+    messages, limits = (record.getMessage() for record in caplog.records)
+    assert messages.startswith("The Redis of MESSAGES_URL cannot be reached just now: Error ")
+    assert limits.startswith("Not ready: The rate limits cannot be checked just now (")
+    assert f"RATE_LIMIT_URL is redis://127.0.0.1:{PORT_OF_NOBODY}/2): Error " in limits
+    assert "hidden" not in messages + limits
+
+
+async def test_a_store_of_files_that_is_not_there_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    settings = Settings(data_dir=tmp_path, files_url=f"file://{tmp_path}/file/below")
+    app = Amphibase(settings).mount(FastAPI())
+    async with app.router.lifespan_context(app):
+        [record] = [each for each in caplog.records if each.levelno == logging.ERROR]
+        assert record.getMessage().startswith("Not ready: ")
+        with pytest.raises(Unavailable):
+            await app.state.amphibase.state.backend.check()
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("one line"), Unavailable("one line")])
+async def test_an_expected_error_of_the_applications_own_start_is_one_line_too(
+    tmp_path: Path, error: Exception
+) -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI):  # type: ignore[no-untyped-def]
+        raise error
+        yield
+
+    app = Amphibase(Settings(data_dir=tmp_path)).mount(FastAPI(lifespan=lifespan))
+    assert (await failure_of(app)).startswith("one line")
