@@ -157,11 +157,20 @@ async def test_related_rows_come_inside(api: DataApi, url: str, rows: Any) -> No
             "details": "'works' and 'programmes' do not form a many-to-one or one-to-one "
             "relationship",
         }),
-        ("/works?select=scores(pages)&scores=eq.1", 400, {
-            "code": "PGRST120",
-            "message": "Bad operator on the 'scores' embedded resource",
-            "details": "Only is null or not is null filters are allowed on embedded resources",
+        ("/works?select=p:programmes(place)&order=p(place)", 400, {
+            "code": "PGRST118",
+            "message": "A related order on 'p' is not possible",
+            "details": "'works' and 'p' do not form a many-to-one or one-to-one relationship",
         }),
+        ("/works?select=c:composers!works_composer(name)&order=composers(name)", 400, {
+            "code": "PGRST108",
+            "message": "'composers' is not an embedded resource in this request",
+        }),
+        # A filter means the relation only by its alias and with `is.null`, else a column.
+        ("/works?select=scores(pages)&scores=eq.1", 400, {
+            "code": "42703", "message": "column works.scores does not exist",
+        }),
+        ("/works?select=scores(pages)&scores=is.not_null", 400, {"code": "42703"}),
         ("/concerts?select=...programmes(place.sum())", 400, {"code": "PGRST127"}),
         ("/works?select=scores(nope)", 400, {
             "code": "42703", "message": "column scores_1.nope does not exist",

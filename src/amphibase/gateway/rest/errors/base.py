@@ -248,18 +248,6 @@ class OrderNotToOne(RestError):
         )
 
 
-class UnacceptableFilter(RestError):
-    """An embedded relation can be filtered by whether there is one, by nothing else."""
-
-    code = "PGRST120"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"Bad operator on the '{name}' embedded resource",
-            "Only is null or not is null filters are allowed on embedded resources",
-        )
-
-
 class InvalidRaise(RestError):
     """A function raised SQLSTATE PGRST with something that cannot be read."""
 

@@ -9,7 +9,6 @@ from amphibase.gateway.rest.errors.base import (
     NotImplementedHere,
     OrderNotToOne,
     ParseError,
-    UnacceptableFilter,
 )
 from amphibase.gateway.rest.errors.database import DatabaseError
 from amphibase.gateway.rest.plan.embedding import find_relationship
@@ -113,18 +112,14 @@ class ReadPlanner:
         """The filter, if it is on whether there is a row of an embedded relation.
 
         As upstream, it is so only by the alias of the relation (its name, where it has none) and
-        only with `is.null` and `is.not_null`; else a column of that name is meant.
+        only with `is.null`, negated or not; else a column of that name is meant.
         """
         name = filter.field.name
         embed = None if filter.field.path else self._find(node, name)
-        if embed is None or embed.key != name:
+        is_null = filter.truth is not None and filter.truth.name == "null"
+        if embed is None or embed.key != name or not is_null:
             return None
-        truth = filter.truth.name if filter.truth else None
-        if truth in ("null", "not_null"):
-            return EmbedPresence(embed, present=(truth == "not_null") != filter.negated)
-        if node.table and self._has(node.table, name):
-            return None
-        raise UnacceptableFilter(embed.name)
+        return EmbedPresence(embed, present=filter.negated)
 
     def operand(self, node: ReadPlan, field: FieldPath) -> Operand:
         """Resolve a column or a computed field of the node's rows. Raises DatabaseError (42703)."""
@@ -252,10 +247,10 @@ class ReadPlanner:
             operand = self.operand(node, order.field)
             return Sort(operand, order.descending, order.nulls_first)
         embed = self._find(node, order.relation)
-        if embed is None:
+        if embed is None or embed.key != order.relation:  # by its alias alone
             raise NotEmbedded(order.relation)
         if not embed.to_one:
-            raise OrderNotToOne(embed.relationship.source.name, embed.name)
+            raise OrderNotToOne(embed.relationship.source.name, embed.key)
         spread = _spread_columns(embed) if embed.spread else []
         by_alias = (each.operand for each in spread if each.key == order.field.name)
         aliased = None if order.field.path else next(by_alias, None)
