@@ -43,6 +43,8 @@ class _OutputKey:
     Attributes:
         name: None of a star, which is many.
         is_json: JSON cannot be grouped by, JSONB can.
+        group: what groups have in common, where it is not the value: the column itself, of a type
+            with a representation of its own.
     """
 
     name: str | None
@@ -50,6 +52,7 @@ class _OutputKey:
     aggregate: Aggregate | None = None
     aggregate_cast: str | None = None
     is_json: bool = False
+    group: str | None = None
 
 
 class SelectCompiler:
@@ -201,10 +204,12 @@ class SelectCompiler:
         if output.operand is None:
             return _OutputKey(output.key, "1", "count", output.aggregate_cast)
         value = shown(output.operand, row, self._parameters)
-        is_json = output.operand.to_json is not None
         if output.cast is not None:
-            value, is_json = f"CAST({value} AS {type_name(output.cast)})", False
-        return _OutputKey(output.key, value, output.aggregate, output.aggregate_cast, is_json)
+            value = f"CAST({value} AS {type_name(output.cast)})"
+        elif output.operand.to_json is not None and not output.operand.path:
+            group = value_of(output.operand, row, self._parameters)
+            return _OutputKey(output.key, value, is_json=True, group=group)
+        return _OutputKey(output.key, value, output.aggregate, output.aggregate_cast)
 
     def _embed_keys(self, embed: Embed) -> Iterator[_OutputKey]:
         alias = quoted(embed.alias)
@@ -214,7 +219,7 @@ class SelectCompiler:
             for number, key in enumerate(self._keys(embed.node, expanded=True)):
                 value = f"{alias}.{_numbered(number)}"
                 if embed.to_one:
-                    yield replace(key, value=value)
+                    yield replace(key, value=value, group=None)
                 else:
                     yield _OutputKey(key.name, f"COALESCE({value}, '[]')", is_json=True)
         elif not embed.to_one:
@@ -285,7 +290,7 @@ def _are_grouped(keys: list[_OutputKey]) -> bool:
 def _groups(keys: list[_OutputKey], node: ReadPlan) -> str:
     if not _are_grouped(keys):
         return ""
-    values = [_groupable(key) for key in keys if key.aggregate is None]
+    values = [key.group or _groupable(key) for key in keys if key.aggregate is None]
     # What is spread may order groups, too: it is the same value as one of the keys.
     values += [
         _sorted_by(sort.embed, sort.hidden) for sort in node.sorts if sort.embed and sort.is_key
