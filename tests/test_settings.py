@@ -1,5 +1,6 @@
 """Settings: what is read, from where, and what a wrong value gets."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from amphibase import ConfigurationError, Settings, load_settings
 from amphibase.gateway.keys import api_key
-from amphibase.settings.application import unknown_variables
+from amphibase.settings.misspelt_variables import misspelt_variables
 from amphibase.settings.published_secrets import CLI_JWT_SECRET, CLI_PUBLISHABLE_KEY, CLI_SECRET_KEY
 
 Environment = pytest.MonkeyPatch
@@ -63,15 +64,31 @@ def test_the_prefixed_name_wins(monkeypatch: Environment) -> None:
     assert load_settings().pool_size == 7
 
 
-def test_what_has_the_prefix_and_is_no_setting_is_named(monkeypatch: Environment) -> None:
+def test_what_is_almost_a_setting_or_has_the_prefix_of_one_is_named(
+    monkeypatch: Environment,
+) -> None:
     class Own(Settings):
         color: str = "red"
 
-    Path(".env").write_text("AMPHIBASE_DATABSE_URL=x\nDATABSE_URL=x\n")
+    Path(".env").write_text("AMPHIBASE_DATABSE_URL=x\nDATABSE_URL=x\nCACHE_URL=x\n")
     for name in ("AMPHIBASE_RSL", "AMPHIBASE_RLS", "Amphibase_Pool_Size", "AMPHIBASE_COLOR"):
         monkeypatch.setenv(name, "x")
-    assert unknown_variables(Own) == ["AMPHIBASE_DATABSE_URL", "AMPHIBASE_RSL"]
-    assert "AMPHIBASE_COLOR" in unknown_variables(Settings)
+    assert misspelt_variables(Own) == [
+        "AMPHIBASE_DATABSE_URL (AMPHIBASE_DATABASE_URL?)",
+        "AMPHIBASE_RSL",  # AMPHIBASE_RLS is there
+        "DATABSE_URL (DATABASE_URL?)",
+    ]
+    assert "AMPHIBASE_COLOR" in misspelt_variables(Settings)
+
+
+def test_no_name_of_the_local_supabase_is_taken_for_a_misspelt_setting(
+    monkeypatch: Environment,
+) -> None:
+    documented = Path(__file__).parents[1] / "docs/gateway-settings.md"
+    before = set(misspelt_variables(Settings))
+    for name in re.findall(r"`([A-Z][A-Z0-9_]{3,})`", documented.read_text()):
+        monkeypatch.setenv(name, "x")
+    assert set(misspelt_variables(Settings)) == before
 
 
 def test_a_file_is_read_and_the_environment_wins(monkeypatch: Environment) -> None:

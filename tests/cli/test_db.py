@@ -90,7 +90,10 @@ def test_nothing_is_undone_without_a_yes(db_on_sqlite: Run) -> None:
         (["upgrade", "nope"], "error Can't locate revision identified by 'nope'"),
         (["downgrade", "base", "--chain", "nope", "--yes"], "error No chain 'nope'"),
         (["check", "--app", "mian:app"], "error No module named 'mian'; run it from the folder"),
-        (["check", "--app", "main:appp"], "error The module 'main' has no 'appp'"),
+        (
+            ["check", "--app", "main:appp"],
+            "error The module 'main' has no 'appp'; its application is",
+        ),
         (["check", "--app", "main:Note"], "error main:Note is no FastAPI application"),
         (["check", "--app", "main"], "error 'main' names no application"),
         (["check", "--app", "main.py:app"], "error 'main.py:app' names no application"),

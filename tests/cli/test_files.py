@@ -27,7 +27,8 @@ def test_files_are_put_listed_fetched_and_removed(run: Run, tmp_path: Path) -> N
     assert run("files", "get", "uploads/2026/report.bin", "copy.bin").returncode == 1
     assert run("files", "rm", "uploads/2026/report.bin", "--yes").returncode == 0
     missing = run("files", "get", "uploads/2026/report.bin", "gone.bin")
-    assert (missing.returncode, missing.stderr.strip()) == (1, "error There is no such file")
+    assert missing.returncode == 1
+    assert missing.stderr.strip() == "error There is no such file: uploads/2026/report.bin"
     assert list(tmp_path.glob(".*report*")) == []
 
 

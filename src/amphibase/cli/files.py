@@ -17,7 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from amphibase.backend import SERVICE
 from amphibase.cli.console import results, table
 from amphibase.cli.loading import amphibase_of_app
-from amphibase.errors import ConfigurationError, InvalidRequest
+from amphibase.errors import ConfigurationError, InvalidRequest, NotFound
 from amphibase.http.app import Amphibase
 from amphibase.http.state import State
 from amphibase.services.files import UPLOADS
@@ -96,7 +96,9 @@ def list_files(
     Example: amphibase files ls uploads/2026/
     """
     bucket, _, prefix = place.partition("/")
-    page = _run(application, lambda state: state.files.list(SERVICE, bucket, prefix, limit=limit))
+    page = _run(
+        application, lambda state: state.files.list(SERVICE, bucket, prefix, limit=limit), place
+    )
     files = table("path", "size", "type", "owner", "changed")
     for file in page.items:
         files.add_row(
@@ -146,7 +148,7 @@ def get(
             unfinished.unlink(missing_ok=True)
         return opened.file.size
 
-    size = _run(application, work)
+    size = _run(application, work, place)
     results().print(f"{escape(str(to))} has {decimal(size)}")
 
 
@@ -189,7 +191,7 @@ def put(
                 overwrite=force,
             )
 
-    _run(application, work)
+    _run(application, work, place)
     results().print(f"{escape(f'{bucket}/{path}')} has {decimal(size)}")
 
 
@@ -206,7 +208,7 @@ def remove(
     bucket, path = _split(place)
     if not yes:
         typer.confirm(f"Delete {place} for good?", abort=True)
-    _run(application, lambda state: state.files.delete(SERVICE, bucket, path))
+    _run(application, lambda state: state.files.delete(SERVICE, bucket, path), place)
     results().print(f"{escape(place)} is deleted")
 
 
@@ -229,10 +231,15 @@ def _progress() -> Progress:
     )
 
 
-def _run(application: str | None, work: Callable[[State], Awaitable[Result]]) -> Result:
+def _run(
+    application: str | None, work: Callable[[State], Awaitable[Result]], place: str = ""
+) -> Result:
     async def started() -> Result:
         db = amphibase_of_app(application) if application else Amphibase()
         async with db.started() as state:
-            return await work(state)
+            try:
+                return await work(state)
+            except NotFound as error:  # which does not say to a client what is not there
+                raise NotFound(f"{error.detail}: {place}") from None
 
     return asyncio.run(started())

@@ -45,7 +45,9 @@ def load_app(path: str) -> FastAPI:
         ) from None
     application = getattr(module, attribute, None)
     if application is None:
-        raise ConfigurationError(f"The module {module_name!r} has no {attribute!r}")
+        names = [name for name, value in vars(module).items() if isinstance(value, FastAPI)]
+        others = f"; its application is {module_name}:{names[0]}" if names else ""
+        raise ConfigurationError(f"The module {module_name!r} has no {attribute!r}{others}")
     if not isinstance(application, FastAPI):
         raise ConfigurationError(
             f"{path} is no FastAPI application, but of the type {type(application).__name__}"

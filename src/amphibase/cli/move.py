@@ -59,8 +59,8 @@ DEFAULT_PLAN = Path("plan.toml")
 
 @app.command()
 def plan(
-    source: Annotated[str, typer.Argument(metavar="FROM", help="sql:URL or supabase[:URL]")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="sql:URL or supabase[:URL]")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="sql[:URL] or supabase[:URL]")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="sql[:URL] or supabase[:URL]")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file.")] = DEFAULT_PLAN,
     db_url: Annotated[
         str | None,

@@ -14,7 +14,8 @@ from amphibase.errors import ConfigurationError
 from amphibase.http.app import Amphibase
 from amphibase.redaction import redacted_logger
 from amphibase.server import local_url, server
-from amphibase.settings.application import load_settings, unknown_variables
+from amphibase.settings.application import load_settings
+from amphibase.settings.misspelt_variables import misspelt_variables
 
 logger = redacted_logger("amphibase")
 
@@ -40,7 +41,7 @@ def run(application: str | None, host: str, port: int) -> None:
     app = load_app(application) if application else standalone()
     amphibase: Amphibase | None = getattr(app.state, "amphibase", None)
     if amphibase is not None:
-        if names := unknown_variables(type(amphibase.settings)):
+        if names := misspelt_variables(type(amphibase.settings)):
             logger.warning("No settings, and without effect: %s", ", ".join(names))
         # Before the server runs, so that a wrong setting is one line and not a traceback.
         asyncio.run(_start_once(amphibase))

@@ -4,7 +4,6 @@ The names are the ones everybody uses (`DATABASE_URL`, `SECRET_KEY`, `SUPABASE_U
 read with the prefix `AMPHIBASE_`, which wins. A wrong value becomes one readable line.
 """
 
-import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,7 +22,7 @@ from pydantic import (
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from amphibase.rate_limits import RateLimits
-from amphibase.settings.loading import CommaSeparated, check_lines, check_networks, load, variables
+from amphibase.settings.loading import CommaSeparated, check_lines, check_networks, load
 from amphibase.settings.oauth import OAuthSettings
 from amphibase.settings.published_secrets import has_published_password, is_published
 
@@ -404,17 +403,3 @@ def load_settings(**overrides: Any) -> Settings:
     """
     check_lines(Path(".env"))
     return load(Settings, **overrides)
-
-
-def unknown_variables(kind: type[Settings]) -> list[str]:
-    """Return the variables that begin with the prefix of settings and are none of these, sorted:
-    one that is misspelt has no effect.
-
-    Args:
-        kind: `Settings`, or an application's own class of them.
-    """
-    from dotenv import dotenv_values
-
-    known = {name for field in kind.model_fields for name in variables(kind, field)}
-    names = {name.upper() for name in (*dotenv_values(".env"), *os.environ)}
-    return sorted(name for name in names - known if name.startswith(PREFIX))
