@@ -232,6 +232,7 @@ class AccountEngine:
         *,
         password_hash: str | None = None,
         user_metadata: Claims | None = None,
+        marks_identities: bool = True,
     ) -> Row[Any]:
         """Record that the address is the user's, since an email reached them; return the row.
 
@@ -243,9 +244,11 @@ class AccountEngine:
             user: locked.
             password_hash: the password of the sign-up that is proven.
             user_metadata: the metadata of that sign-up.
+            marks_identities: whether the identities with the address say so, too.
         """
         if user.email_confirmed_at is not None:
-            await self.users.prove_identities(connection, user)
+            if marks_identities:
+                await self.users.prove_identities(connection, user)
             return user
         await self.pending.delete(connection, user.email)
         await self.tokens.revoke(connection, user.id)
@@ -264,7 +267,7 @@ class AccountEngine:
         elif self.stores_unproven_users:
             values["raw_user_meta_data"] = merged(user.raw_user_meta_data, {"email_verified": True})
         await self.users.change(connection, user.id, **values)
-        await self.users.prove_identities(connection, user, data=data)
+        await self.users.prove_identities(connection, user, data=data, marks=marks_identities)
         return await self.users.get(connection, user.id)
 
     async def change_email(

@@ -114,7 +114,12 @@ class SignUps:
         elif not is_unproven_sign_up(user):
             raise EmailAlreadyRegistered
         return await self._engine.prove_email(
-            connection, user, password_hash=password_hash, user_metadata=request.user_metadata
+            connection,
+            user,
+            password_hash=password_hash,
+            user_metadata=request.user_metadata,
+            # As in Supabase Auth: nobody has shown that an email reaches them there.
+            marks_identities=False,
         )
 
     async def add_by_admin(

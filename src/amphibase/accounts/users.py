@@ -180,7 +180,7 @@ class Users:
         connection: SqlConnection,
         id: UUID,
         provider: str,
-        address: str,
+        address: str | None,
         *,
         verified: bool = False,
         data: Mapping[str, Any] = MappingProxyType({}),
@@ -189,11 +189,13 @@ class Users:
 
         Args:
             provider: `email` or `phone`, which is also what the address is.
+            address: None for an identity that does not say it.
             verified: whether the address is proven to be theirs.
             data: what else the identity says of the user.
         """
         now = utc_now()
-        fields = {**data, **_unverified(id), provider: address, f"{provider}_verified": verified}
+        named = {provider: address} if address is not None else {}
+        fields = {**data, **_unverified(id), **named, f"{provider}_verified": verified}
         added = await connection.execute(
             insert(self._identities).returning(self._identities),
             {
@@ -245,21 +247,24 @@ class Users:
         user: Row[Any],
         *,
         data: Mapping[str, Any] | None = None,
+        marks: bool = True,
     ) -> None:
         """Mark the identities with the user's address as verified, and delete what is unproven.
 
         Args:
             data: what the identity by email says of the user from now on, instead of what
                 unconfirmed sign-ups set; None leaves that.
+            marks: False leaves whether they are verified.
         """
         table = self._identities
         for identity in await self.identities(connection, user.id):
             fields = identity.identity_data or {}
             if identity.email and identity.email == (user.email or "").lower():
                 if data is not None and identity.provider == "email":
-                    names = ("sub", "email", "phone_verified")
+                    names = ("sub", "email", "email_verified", "phone_verified")
                     fields = {**data, **{name: fields[name] for name in names if name in fields}}
-                fields = {**fields, "email_verified": True}
+                if marks:
+                    fields = {**fields, "email_verified": True}
                 await self._write_identity(connection, identity.id, fields)
             elif data is not None and fields.get("email_verified") is not True:
                 await connection.execute(delete(table).where(table.c.id == identity.id))

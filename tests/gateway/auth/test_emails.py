@@ -188,6 +188,15 @@ async def test_a_new_email_makes_the_one_before_void(confirming: Api) -> None:
     assert (await verify(confirming, "signup", confirming.message().code)).status_code == 200
 
 
+async def test_the_identity_is_verified_by_the_email_of_a_sign_up_alone(api: Api) -> None:
+    user = await api.create()
+    await api.post("/otp", {"email": "ann@example.com"})
+    body = {"type": "magiclink", "token_hash": api.message().token}
+    assert (await api.post("/verify", body)).status_code == 200
+    read = (await api.get(f"/admin/users/{user['id']}", token=SERVICE)).json()
+    assert read["identities"][0]["identity_data"]["email_verified"] is False
+
+
 async def test_emails_that_follow_one_another_too_soon_are_rejected(serve: ServeAuth) -> None:
     api = await serve(mailer_autoconfirm=False, smtp_max_frequency="60s")
     await api.sign_up()

@@ -25,7 +25,13 @@ async def test_a_sign_up_responds_with_a_session_where_addresses_need_no_confirm
         "user",
     }
     assert user["identities"][0]["identity_data"]["name"] == "Ann"
-    assert user["email_confirmed_at"] == user["confirmed_at"]
+    assert user["email_confirmed_at"]
+    # The service does not read again what the database derives and holds.
+    assert "confirmed_at" not in user
+    assert user["identities"][0]["identity_data"]["email_verified"] is True
+    read = (await api.get("/user", token=response["access_token"])).json()
+    assert read["confirmed_at"] == user["email_confirmed_at"]
+    assert read["identities"][0]["identity_data"]["email_verified"] is False
     assert user["last_sign_in_at"]
     assert user["user_metadata"] == {
         "name": "Ann",
@@ -257,9 +263,14 @@ async def test_a_phone_number_and_a_password_do_where_numbers_need_no_confirmati
     body = {"phone": "+49 123 456", "password": PASSWORD}
     user = (await api.post("/signup", body)).json()["user"]
     assert (user["phone"], user["email"]) == ("49123456", "")
-    assert user["phone_confirmed_at"] == user["confirmed_at"]
+    assert user["phone_confirmed_at"]
+    assert "confirmed_at" not in user
     assert user["app_metadata"] == {"provider": "phone", "providers": ["phone"]}
-    assert user["identities"][0]["identity_data"]["phone"] == "49123456"
+    assert user["identities"][0]["identity_data"] == {
+        "sub": user["id"],
+        "email_verified": False,
+        "phone_verified": False,
+    }
     assert rejection(await api.post("/signup", body)) == (422, "user_already_exists")
     wrong = await api.post("/token?grant_type=password", {**body, "password": "wrong"})
     assert rejection(wrong) == (400, "invalid_credentials")

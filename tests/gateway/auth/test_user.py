@@ -9,7 +9,8 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 
 
 async def test_a_user_sees_themselves(api: Api) -> None:
-    signed_in = await api.sign_up()
+    await api.sign_up()
+    signed_in = (await api.sign_in()).json()
     response = await api.get("/user", token=signed_in["access_token"])
     assert response.json() == signed_in["user"]
 

@@ -26,8 +26,8 @@ from amphibase.gateway.auth.pages import (
 )
 from amphibase.gateway.auth.password_policy import check_length, check_password
 from amphibase.gateway.auth.responses import respond
+from amphibase.gateway.auth.serializers import changed_user, listed_user
 from amphibase.gateway.auth.serializers import factor as factor_json
-from amphibase.gateway.auth.serializers import listed_user
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now, uuid7
@@ -114,7 +114,7 @@ async def create(core: Core, request: Request) -> Response:
         user = AuthUser(row, identities, factors=())
         traits = {**user_traits(user.row), "provider": providers[0]}
         await core.audit.record_admin(connection, role, AuditAction.SIGNED_UP, traits)
-    return respond(user_json(user))
+    return respond(changed_user(user, None))
 
 
 async def list_users(core: Core, request: Request) -> Response:
@@ -202,9 +202,10 @@ async def update(core: Core, request: Request) -> Response:
         await _update_identities(core, connection, user, body, email, phone)
         if body.password is not None:
             await core.sessions.end(connection, id)
-        user = await core.users.get(connection, id)
-        await core.audit.record_admin(connection, role, AuditAction.MODIFIED, user_traits(user.row))
-    return respond(user_json(user))
+        changed = await core.users.get(connection, id)
+        traits = user_traits(changed.row)
+        await core.audit.record_admin(connection, role, AuditAction.MODIFIED, traits)
+    return respond(changed_user(changed, user))
 
 
 async def _update_identities(

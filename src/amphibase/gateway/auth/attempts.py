@@ -98,10 +98,9 @@ def too_soon(seconds: float, error: ErrorCode) -> AuthError:
     """Return the error for a message that has to wait.
 
     Args:
-        seconds: how long.
+        seconds: how long; whole ones are shown, as by Supabase Auth.
     """
-    seconds = max(1, round(seconds))
     return AuthError(
         error,
-        f"For security purposes, you can only request this after {seconds} seconds.",
+        f"For security purposes, you can only request this after {int(seconds)} seconds.",
     )

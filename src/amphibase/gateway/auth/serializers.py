@@ -46,6 +46,24 @@ def user(user: AuthUser) -> dict[str, Any]:
     return fields
 
 
+def changed_user(changed: AuthUser, before: AuthUser | None) -> dict[str, Any]:
+    """Return a user who was changed, as Supabase Auth shows one: it does not read again what the
+    database derives (`confirmed_at`), nor the identities that were there.
+
+    Args:
+        before: None for a user who is new, and whose identities are as they are.
+    """
+    shown = changed
+    if before is not None:
+        known = {identity.id for identity in before.identities}
+        added = [identity for identity in changed.identities if identity.id not in known]
+        shown = AuthUser(changed.row, [*before.identities, *added], changed.factors)
+    fields = user(shown)
+    if before is None or before.row.confirmed_at is None:
+        fields.pop("confirmed_at", None)
+    return fields
+
+
 def listed_user(row: Row[Any]) -> dict[str, Any]:
     """Return a user in a list, which Supabase Auth reads without identities and factors."""
     return {**user(AuthUser(row, (), ())), "identities": None}

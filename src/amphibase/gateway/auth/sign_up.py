@@ -162,12 +162,25 @@ async def _confirmed(core: Core, request: Request, new: SignUpRequest, password:
                 row = await core.sign_ups.add_confirmed(connection, new, password_hash)
             actions = (AuditAction.SIGNED_UP, AuditAction.LOGIN)
             await core.audit.record(connection, row, *actions, traits=BY_EMAIL)
-            return respond_uncached(
-                await core.open_session(connection, row.id, request, "password")
-            )
+            session = await core.open_session(connection, row.id, request, "password")
+            return respond_uncached(_as_written(session))
     except EmailAlreadyRegistered:
         await _audit(core, new.email, AuditAction.REPEATED_SIGNUP)
         raise AuthError(codes.USER_ALREADY_EXISTS) from None
+
+
+def _as_written(session: dict[str, Any]) -> dict[str, Any]:
+    """Return a session as Supabase Auth responds with it to a sign-up.
+
+    It does not read again what the database derives, and the identity in its memory has the
+    metadata of the user, where the address is confirmed.
+    """
+    user = session["user"]
+    user.pop("confirmed_at", None)
+    for identity in user["identities"]:
+        if identity["provider"] == "email":
+            identity["identity_data"] = {**identity["identity_data"], "email_verified": True}
+    return session
 
 
 async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Response:
@@ -210,7 +223,7 @@ async def _add_phone(
         await core.audit.record(connection, user.row, AuditAction.SIGNED_UP, traits=traits)
         await core.audit.record(connection, user.row, AuditAction.LOGIN, traits=BY_PHONE)
         session = await core.open_session(connection, user.id, request, "password")
-        return respond_uncached(session)
+        return respond_uncached(_as_written(session))
     action = AuditAction.CONFIRMATION_REQUESTED
     await core.audit.record(connection, user.row, action, traits=BY_PHONE)
     await sms.send_code(core, connection, user, phone, "confirmation_token")
@@ -249,7 +262,8 @@ async def add_by_phone(
         },
         raw_app_meta_data={"provider": "phone", "providers": ["phone"]},
     )
-    await core.engine.users.add_identity(connection, id, "phone", phone, data=data)
+    # As by Supabase Auth, it does not say the number.
+    await core.engine.users.add_identity(connection, id, "phone", None, data=data)
     return await core.users.get(connection, id)
 
 
@@ -303,7 +317,6 @@ def _user_of_taken_phone(
     claims = {"sub": str(id), "email_verified": False, "phone_verified": False}
     metadata = {"provider": "phone", "providers": ["phone"]}
     user = _unconfirmed(id, identity_id, metadata, {**data, **claims})
-    user["identities"][0]["identity_data"]["phone"] = phone
     return {**user, "aud": audience(core, request), "phone": phone}
 
 

@@ -110,7 +110,10 @@ async def update(core: Core, request: Request) -> Response:
             messages = await _change_email(core, connection, user, email, request, body)
         user = await core.users.get(connection, user.id)
     core.send(*messages)
-    return respond(user_json(user))
+    fields = user_json(user)
+    if caller.user.row.confirmed_at is None:
+        fields.pop("confirmed_at", None)
+    return respond(fields)
 
 
 def _check(core: Core, body: UserBody, caller: BearerUser, email: str, phone: str) -> None:

@@ -262,7 +262,9 @@ async def _accept(
             if is_done:
                 await core.audit.record(connection, user.row, AuditAction.MODIFIED)
             return Verified(user, is_done=is_done, challenge=challenge)
-        await core.engine.prove_email(connection, user.row)
+        # As in Supabase Auth: an email of a sign-up alone is one that its identity is about.
+        marks = kind == "confirmation_token"
+        await core.engine.prove_email(connection, user.row, marks_identities=marks)
     if user.is_confirmed:
         await core.audit.record(connection, user.row, AuditAction.LOGIN)
     else:
