@@ -3,8 +3,10 @@
 import asyncio
 
 import psycopg
+import pytest
 from tests.gateway.conftest import ProjectDatabase
 
+from amphibase.gateway.rest.schema import cache as schema_cache
 from amphibase.gateway.rest.schema.cache import SchemaCache
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.schema.introspection import read_catalog
@@ -15,8 +17,9 @@ async def no_notification(channel: str, payload: str) -> None:
 
 
 async def test_a_catalog_that_cannot_be_served_leaves_the_one_before_and_the_next_is_read(
-    project: ProjectDatabase,
+    project: ProjectDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(schema_cache, "RETRY_SECONDS", (600,))  # but it is notified of the next
     seen: asyncio.Queue[frozenset[Name]] = asyncio.Queue()
 
     async def load(connection: psycopg.AsyncConnection) -> Catalog:

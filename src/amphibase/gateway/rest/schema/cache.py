@@ -146,34 +146,39 @@ class SchemaCache(Generic[Loaded]):
     async def _follow(self, connection: psycopg.AsyncConnection) -> None:
         """Load after each notification; after several at a time, once."""
         while True:
-            notices = [each async for each in connection.notifies(stop_after=1)]
-            if any(each.channel == CHANNEL and each.payload in RELOADS for each in notices):
-                await self._reload(connection)
-            if any(each.channel == MARKS and each.payload == self._mark for each in notices):
+            is_changed, marks = await _notices(connection)
+            if is_changed:
+                marks |= await self._reload(connection)
+            if self._mark in marks:
                 self._marked.set()
 
-    async def _reload(self, connection: psycopg.AsyncConnection) -> None:
+    async def _reload(self, connection: psycopg.AsyncConnection) -> set[str]:
         """Load, again and again where the database rejects it: what it lacks may be on its way.
+
+        Returns:
+            The marks that came meanwhile.
 
         Raises:
             psycopg.Error: the connection is lost.
         """
         attempt = 0
         logged = ""
+        marks: set[str] = set()
         self._is_current = False
         while True:
             try:
                 self._loaded = await self._load(connection)
                 self._is_current = True
-                return
+                return marks
             except Exception as error:
                 if connection.closed:
                     raise
                 if str(error) != logged:
                     _log(error)
                 logged = str(error)
-            await asyncio.sleep(_delay(attempt))
-            attempt += 1
+            is_changed, more = await _wait(connection, _delay(attempt))
+            marks |= more
+            attempt = 0 if is_changed else attempt + 1
 
     async def _reconnect(self) -> psycopg.AsyncConnection:
         attempt = 0
@@ -186,6 +191,32 @@ class SchemaCache(Generic[Loaded]):
                 _log(error)
             await asyncio.sleep(_delay(attempt))
             attempt += 1
+
+
+async def _wait(connection: psycopg.AsyncConnection, seconds: float) -> tuple[bool, set[str]]:
+    """Wait until a notification says to load, or for so long; return whether one does, and the
+    marks that came."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    is_changed = False
+    marks: set[str] = set()
+    while not is_changed and (left := end - loop.time()) > 0:
+        is_changed, more = await _notices(connection, left)
+        marks |= more
+    return is_changed, marks
+
+
+async def _notices(
+    connection: psycopg.AsyncConnection, timeout: float | None = None
+) -> tuple[bool, set[str]]:
+    """Wait for notifications; return whether one says to load, and the marks among them.
+
+    Args:
+        timeout: seconds to wait at the most.
+    """
+    notices = [each async for each in connection.notifies(timeout=timeout, stop_after=1)]
+    is_changed = any(each.channel == CHANNEL and each.payload in RELOADS for each in notices)
+    return is_changed, {each.payload for each in notices if each.channel == MARKS}
 
 
 def _delay(attempt: int) -> float:
