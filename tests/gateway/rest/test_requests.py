@@ -290,6 +290,22 @@ async def test_what_is_switched_off_is_rejected(api: DataApi) -> None:
         assert "preference-applied" not in response.headers
 
 
+async def test_minimal_errors_have_neither_details_nor_hints(api: DataApi) -> None:
+    async with open_data_api(api.url, client_error_verbosity="minimal") as terse:
+        response = await terse.request("GET /workz")
+        assert response.json() == {
+            "code": "PGRST205",
+            "message": "Could not find the table 'public.workz' in the schema cache",
+        }
+        response = await terse.request("GET /works?offset=1000", prefer="count=exact")
+        assert response.status_code == 416
+        assert response.json() == {
+            "code": "PGRST103", "message": "Requested range not satisfiable",
+        }  # fmt: skip
+        response = await terse.request("GET /works?id=eq.x")
+        assert response.json().keys() == {"code", "message"}
+
+
 async def test_the_root_describes_what_a_role_may_use(api: DataApi) -> None:
     response = await api.request("GET /", claims=USER)
     assert response.headers["content-type"] == "application/openapi+json; charset=utf-8"

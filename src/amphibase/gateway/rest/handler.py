@@ -116,6 +116,8 @@ class RequestHandler:
             response.add(b"content-profile", request.schema)
         response.headers.append(_VARY)
         override(response, result)
+        if response.error is not None:
+            response.body = response.error.body(minimal=self._settings.are_errors_minimal)
         if request.method != "HEAD":
             response.headers.append((b"content-length", b"%d" % response.size))
         return response

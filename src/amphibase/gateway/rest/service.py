@@ -98,6 +98,7 @@ class RestApp:
             RootHandler(catalog, settings, transaction_settings, self._executor),
             settings.server_timing_enabled,
             (settings.server_trace_header or "").lower().encode(),
+            settings.are_errors_minimal,
         )
 
     async def _settings_of(self, connection: psycopg.AsyncConnection) -> RestSettings:
@@ -152,9 +153,10 @@ class RestApp:
                 await self.start()
             response = await self._respond(scope, receive)
         except RestError as error:
-            response = error_response(error)
+            response = error_response(error, minimal=self._are_errors_minimal)
         except Unavailable as error:
-            response = error_response(CannotConnect(error.detail))
+            unreachable = CannotConnect(error.detail)
+            response = error_response(unreachable, minimal=self._are_errors_minimal)
         except ConfigurationError as error:
             logger.error("The Data API cannot start: %s", error)
             response = error_response(CatalogNotLoaded())
@@ -171,6 +173,13 @@ class RestApp:
             return
         body = b"" if scope["method"] == "HEAD" else response.body
         await send({"type": "http.response.body", "body": body})
+
+    @property
+    def _are_errors_minimal(self) -> bool:
+        try:
+            return self._cache.current.are_errors_minimal
+        except CatalogNotLoaded:
+            return self._settings.are_errors_minimal
 
     def _trace(self, scope: Scope, response: RestResponse) -> None:
         """Repeat the header by which a request is followed from server to server."""
@@ -230,6 +239,7 @@ class _Handlers:
     Attributes:
         is_timed: whether responses say how long their phases took.
         trace_header: the name of the header that responses repeat, empty for none.
+        are_errors_minimal: whether errors have neither details nor hints.
     """
 
     reader: RequestReader
@@ -238,6 +248,7 @@ class _Handlers:
     root: RootHandler
     is_timed: bool
     trace_header: bytes
+    are_errors_minimal: bool
 
 
 class _ClientGone(Exception):

@@ -39,6 +39,7 @@ IN_DATABASE = frozenset(
         "db_aggregates_enabled", "db_tx_end", "db_pre_request", "db_plan_enabled", "jwt_aud",
         "jwt_role_claim_key", "openapi_mode", "openapi_security_active", "openapi_server_proxy_uri",
         "db_root_spec", "db_hoisted_tx_settings", "server_timing_enabled", "server_trace_header",
+        "client_error_verbosity",
     )
 )  # fmt: skip
 """The settings that the database may override."""
@@ -75,6 +76,8 @@ class RestSettings(ProjectSettings):
         server_timing_enabled: whether responses say how long their phases took.
         server_trace_header: the name of a header that responses repeat.
         server_cors_allowed_origins: of the pages that may call; none for all.
+        client_error_verbosity: whether errors have details and hints, which tell clients of the
+            database; since PostgREST 16.
         openapi_server_proxy_uri: the URL that the description gives; None for the request's.
     """
 
@@ -103,6 +106,7 @@ class RestSettings(ProjectSettings):
     server_timing_enabled: bool = Field(False, examples=["false"])
     server_trace_header: str | None = Field(None, examples=["X-Request-Id"])
     server_cors_allowed_origins: Names = Field((), examples=["https://app.example.com"])
+    client_error_verbosity: Literal["verbose", "minimal"] = Field("verbose", examples=["minimal"])
     openapi_mode: OpenApiMode = Field("follow-privileges", examples=["follow-privileges"])
     openapi_security_active: bool = Field(False, examples=["false"])
     openapi_server_proxy_uri: str | None = Field(None, examples=["https://api.example.com/rest/v1"])
@@ -194,6 +198,11 @@ class RestSettings(ProjectSettings):
         if self.db_root_spec is None or self.openapi_mode == "disabled":
             return None
         return self.db_root_spec.rpartition(".")[2]
+
+    @property
+    def are_errors_minimal(self) -> bool:
+        """Whether errors have neither details nor hints."""
+        return self.client_error_verbosity == "minimal"
 
     @property
     def may_override_end(self) -> bool:

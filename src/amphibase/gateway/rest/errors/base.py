@@ -38,8 +38,10 @@ class RestError(Exception):
         """Headers beside the usual ones."""
         return ()
 
-    def body(self) -> bytes:
-        """Return the response's JSON."""
+    def body(self, *, minimal: bool = False) -> bytes:
+        """Return the response's JSON; a minimal one has neither details nor a hint."""
+        if minimal:
+            return orjson.dumps({"code": self.code, "message": self.message})
         return orjson.dumps(
             {
                 "code": self.code,

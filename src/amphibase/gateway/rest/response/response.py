@@ -67,12 +67,17 @@ def read_result(row: Cells) -> ResultSet:
 
 @dataclass(slots=True)
 class RestResponse:
-    """An HTTP response, whose body is in memory or in a file."""
+    """An HTTP response, whose body is in memory or in a file.
+
+    Attributes:
+        error: what the body says in place of the rows.
+    """
 
     status: int
     headers: list[Header] = field(default_factory=list)
     body: bytes = b""
     spooled: SpooledRows | None = None
+    error: RestError | None = None
 
     @property
     def size(self) -> int:
@@ -93,9 +98,13 @@ class RestResponse:
             self.headers.append((name, value.encode()))
 
 
-def error_response(error: RestError) -> RestResponse:
-    """Make the response of an error."""
-    body = error.body()
+def error_response(error: RestError, *, minimal: bool = False) -> RestResponse:
+    """Make the response of an error.
+
+    Args:
+        minimal: leave the details and the hint out.
+    """
+    body = error.body(minimal=minimal)
     headers: list[Header] = [
         (b"content-type", JSON.encode()),
         (b"content-length", b"%d" % len(body)),
@@ -125,7 +134,7 @@ def beyond_the_end(response: RestResponse, offset: int, total: int | None) -> No
     """Replace the rows of a response that begins after the end by the error; its headers stay."""
     response.drop_body()
     details = f"An offset of {offset} was requested, but there are only {total} rows."
-    response.body = InvalidRange(details).body()
+    response.error = InvalidRange(details)
 
 
 def override(response: RestResponse, result: ResultSet) -> None:
