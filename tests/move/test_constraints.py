@@ -146,6 +146,35 @@ async def test_what_belongs_to_another_role_stays_and_is_named(
     assert mover.taken_off() == []
 
 
+async def test_what_the_role_may_take_off_and_not_put_back_stays(
+    target: Side, constraints: Constraints, two_databases: TwoDatabases
+) -> None:
+    target.run(FAMILY + "CREATE INDEX by_boss ON people (boss)")
+    target.run(
+        """
+        DROP ROLE IF EXISTS owner_of_tables; CREATE ROLE owner_of_tables LOGIN PASSWORD 'secret';
+        ALTER TABLE people OWNER TO owner_of_tables; ALTER TABLE orders OWNER TO owner_of_tables;
+        REVOKE CREATE ON SCHEMA public FROM PUBLIC, owner_of_tables;
+        REVOKE REFERENCES ON people FROM owner_of_tables;
+        """
+    )
+    url = target.url.set(username="owner_of_tables", password="secret")
+    mover = Constraints(url, two_databases.journal)
+    staying = await mover.take_off([PEOPLE, ORDERS], large=[PEOPLE, ORDERS])
+    assert staying == ["public.orders orders_person_fkey", "public.people people_boss_fkey"]
+    assert mover.taken_off() == []
+    target.run("GRANT REFERENCES (id) ON people TO owner_of_tables")
+    assert await mover.take_off([PEOPLE, ORDERS], large=[PEOPLE, ORDERS]) == []
+    assert {part.name for part in mover.taken_off()} == {"orders_person_fkey", "people_boss_fkey"}
+    await mover.put_back()
+    assert len(constraint_names(target)) == 5
+    target.run("GRANT CREATE ON SCHEMA public TO owner_of_tables")
+    await mover.take_off([PEOPLE, ORDERS], large=[PEOPLE, ORDERS])
+    assert len(mover.taken_off()) == 6
+    await mover.put_back()
+    assert len(constraint_names(target)) == 5
+
+
 async def test_rows_that_a_key_forbids_are_deleted_and_those_that_referred_to_them(
     target: Side, constraints: Constraints
 ) -> None:

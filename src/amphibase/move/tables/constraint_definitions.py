@@ -30,7 +30,10 @@ INDEXES: LiteralString = """
            ARRAY(SELECT pg_get_indexdef(index.indexrelid, place, true)
                    FROM generate_series(1, index.indnkeyatts) place) AS expressions,
            coalesce(to_jsonb(index) ->> 'indnullsnotdistinct', 'false')::boolean
-               AS nulls_are_equal
+               AS nulls_are_equal,
+           has_schema_privilege(class.relnamespace, 'CREATE')
+           AND (class.reltablespace = 0
+                OR has_tablespace_privilege(class.reltablespace, 'CREATE')) AS is_restorable
       FROM pg_index index
       JOIN pg_class class ON class.oid = index.indexrelid
       LEFT JOIN pg_tablespace tablespace ON tablespace.oid = class.reltablespace
@@ -53,7 +56,11 @@ FOREIGN_KEYS: LiteralString = """
                   ORDER BY place) AS columns,
            ARRAY(SELECT attname::text FROM unnest(con.confkey) WITH ORDINALITY AS key(number, place)
                    JOIN pg_attribute ON attrelid = con.confrelid AND attnum = number
-                  ORDER BY place) AS target_columns
+                  ORDER BY place) AS target_columns,
+           has_schema_privilege(namespace.oid, 'USAGE')
+           AND (has_table_privilege(con.confrelid, 'REFERENCES')
+                OR (SELECT bool_and(has_column_privilege(con.confrelid, number, 'REFERENCES'))
+                      FROM unnest(con.confkey) AS number)) AS is_restorable
       FROM pg_constraint con
       JOIN pg_class own ON own.oid = con.conrelid
       JOIN pg_class target ON target.oid = con.confrelid
@@ -73,6 +80,8 @@ class TakenOff:
         restore: the statements that put it back, in one transaction.
         delete: the statement that deletes the rows which it forbids; None for an index that forbids
             none.
+        is_restorable: whether the role has the rights to put it back; to take it off, it needs
+            but to own the table.
     """
 
     kind: str
@@ -81,6 +90,7 @@ class TakenOff:
     drop: str
     restore: tuple[str, ...]
     delete: str | None
+    is_restorable: bool = True
 
     @property
     def key(self) -> str:
@@ -145,7 +155,9 @@ def _index(connection: AsyncConnection, table: TableName, row: Mapping[str, Any]
         drop = text("DROP INDEX {index}")
     restore += [text(statement) for statement, is_needed in steps.items() if is_needed]
     delete = _delete_doubled(connection, table, row) if row["indisunique"] else None
-    return TakenOff(INDEX, table, row["name"], drop, tuple(restore), delete)
+    return TakenOff(
+        INDEX, table, row["name"], drop, tuple(restore), delete, is_restorable=row["is_restorable"]
+    )
 
 
 def _delete_doubled(connection: AsyncConnection, table: TableName, row: Mapping[str, Any]) -> str:
@@ -200,6 +212,7 @@ def _foreign_key(connection: AsyncConnection, table: TableName, row: Mapping[str
         _text(connection, SQL("ALTER TABLE {table} DROP CONSTRAINT {name}"), names),
         tuple(restore),
         _text(connection, delete, {**names, "refers": refers, "matches": matches}),
+        is_restorable=row["is_restorable"],
     )
 
 

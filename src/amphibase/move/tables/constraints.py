@@ -69,7 +69,8 @@ class Constraints:
     ) -> list[str]:
         """Take off what makes a load slow, from tables that are empty or that this move loads.
 
-        What belongs to another role, or what another object depends on, stays.
+        What belongs to another role, what another object depends on, and what the role may not put
+        back, stays.
 
         Args:
             tables: whose foreign keys are taken off.
@@ -136,6 +137,8 @@ class Constraints:
                 self._progress.finish(TASK)
 
     async def _take_off(self, connection: AsyncConnection, part: TakenOff) -> bool:
+        if not part.is_restorable:
+            return False
         self._journal.put(part.kind, part.key, part.to_json())
         try:
             async with connection.transaction():
