@@ -3,14 +3,16 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
+from psycopg.sql import SQL, Identifier
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.supabase_projects import wait_for_schema
 
@@ -19,11 +21,14 @@ from amphibase.database.engine import Database
 from amphibase.database.errors import translated_errors
 from amphibase.database.url import parse_url
 from amphibase.errors import MoveFailed, ReadOnly
-from amphibase.move import freeze
+from amphibase.move import freeze, freezers
 from amphibase.move.catalog import TableName
 from amphibase.move.endpoints import Role, SqlEndpoint, SupabaseEndpoint
-from amphibase.move.freeze import build_freezer, frozen, thaw
+from amphibase.move.freeze import frozen, thaw
+from amphibase.move.freezers import build_freezer
 from amphibase.move.journal import Journal
+from amphibase.move.planning import plan_move
+from amphibase.move.run import ChecksFailed, Move
 from amphibase.testing.client import PASSWORD, Client
 from amphibase.testing.supabase import LocalSupabase
 
@@ -134,7 +139,7 @@ async def test_a_run_that_is_cancelled_lets_the_source_write_again(
 async def test_writes_pass_by_themselves_when_the_lease_is_not_renewed(
     database: Database, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(freeze, "LEASE_SECONDS", 0)
+    monkeypatch.setattr(freezers, "LEASE_SECONDS", 0)
     await build_freezer(endpoint_of(database)).freeze(notes_of(database))
     async with database.engine.connect() as connection:
         await write(connection, WRITES[0])
@@ -144,7 +149,7 @@ async def test_writes_pass_by_themselves_when_the_lease_is_not_renewed(
 async def test_a_lease_that_ended_within_the_block_fails_the_move(
     database: Database, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(freeze, "LEASE_SECONDS", 0)
+    monkeypatch.setattr(freezers, "LEASE_SECONDS", 0)
     monkeypatch.setattr(freeze, "RENEW_SECONDS", 0)
     with pytest.raises(MoveFailed, match="run again"):
         async with frozen(endpoint_of(database), notes_of(database), journal):
@@ -182,6 +187,128 @@ async def test_a_snapshot_from_before_the_freeze_cannot_write_past_it(
             with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                 connection.execute("INSERT INTO notes VALUES (1)")
             connection.rollback()
+
+
+async def test_a_session_that_writes_times_otherwise_is_rejected_alike(
+    postgres_url: str, journal: Journal
+) -> None:
+    endpoint = SqlEndpoint(Role.SOURCE, parse_url(postgres_url), "file:///unused")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE notes (id int PRIMARY KEY)")
+        name = Identifier(connection.info.dbname)
+        connection.execute(SQL("ALTER DATABASE {} SET datestyle = 'SQL, DMY'").format(name))
+        async with frozen(endpoint, [TableName("public", "notes")], journal):
+            for style in ("ISO, MDY", "SQL, DMY", "Postgres, MDY", "German"):
+                connection.execute(SQL("SET datestyle = {}").format(style))
+                with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                    connection.execute("INSERT INTO notes VALUES (1)")
+
+
+async def test_what_is_set_to_lock_a_table_does_not_outlive_the_transaction(
+    postgres_url: str,
+) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
+        await freezers._execute(connection, None, SQL("SELECT {}").format(1), "")
+        cursor = await connection.execute("SHOW lock_timeout")
+        assert await cursor.fetchone() == ("0",)
+
+
+async def test_a_table_that_is_held_is_named_and_no_freeze_begins(
+    postgres_url: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freezers, "LOCK_ATTEMPTS", 1)
+    endpoint = SqlEndpoint(Role.SOURCE, parse_url(postgres_url), "file:///unused")
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("CREATE TABLE notes (id int PRIMARY KEY)")
+        connection.commit()
+        connection.execute("INSERT INTO notes VALUES (1)")
+        with pytest.raises(MoveFailed, match=r"has been holding public\.notes"):
+            async with frozen(endpoint, [TableName("public", "notes")], journal):
+                pass
+
+
+async def test_a_freeze_whose_trigger_cannot_be_removed_lets_writes_pass_and_says_so(
+    postgres_url: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freezers, "LOCK_ATTEMPTS", 1)
+    endpoint = SqlEndpoint(Role.SOURCE, parse_url(postgres_url), "file:///unused")
+    with (
+        psycopg.connect(postgres_url, autocommit=True) as connection,
+        psycopg.connect(postgres_url) as reader,
+    ):
+        connection.execute("CREATE TABLE notes (id int PRIMARY KEY)")
+        async with frozen(endpoint, [TableName("public", "notes")], journal) as state:
+            reader.execute("SELECT FROM notes")
+        assert "takes writes again" in (state.remaining or "")
+        assert "public.notes" in (state.remaining or "")
+        connection.execute("INSERT INTO notes VALUES (1)")
+        reader.rollback()
+        await thaw(endpoint, journal)
+        left = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'notes'::regclass"
+        assert connection.execute(left).fetchall() == []
+
+
+async def test_a_freeze_that_another_move_has_ended_fails_the_move(
+    database: Database, journal: Journal, tmp_path: Path
+) -> None:
+    endpoint, tables = endpoint_of(database), notes_of(database)
+    with Journal(tmp_path / "other.toml") as other, pytest.raises(MoveFailed, match="another move"):
+        async with frozen(endpoint, tables, journal), frozen(endpoint, tables, other):
+            pass
+    async with database.engine.connect() as connection:
+        await write(connection, WRITES[0])
+    await database.close()
+
+
+async def test_a_freeze_that_is_renewed_at_the_same_time_is_renewed(
+    postgres_url: str, journal: Journal
+) -> None:
+    endpoint = SqlEndpoint(Role.SOURCE, parse_url(postgres_url), "file:///unused")
+    async with frozen(endpoint, [], journal):
+        freezer = build_freezer(endpoint)
+        assert await asyncio.gather(*(freezer.renew() for _ in range(20))) == [True] * 20
+
+
+async def test_a_renewal_that_hangs_until_the_lease_has_ended_fails_the_move(
+    database: Database, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = endpoint_of(database)
+    hangs = asyncio.Event()
+
+    async def hang(self: object) -> None:
+        if not hangs.is_set():
+            hangs.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(type(build_freezer(endpoint)), "renew", hang)
+    monkeypatch.setattr(freezers, "LEASE_SECONDS", 0)
+    with pytest.raises(MoveFailed, match="run again"):
+        async with frozen(endpoint, notes_of(database), journal):
+            await hangs.wait()
+    await database.close()
+
+
+async def test_a_role_that_may_not_freeze_learns_what_to_grant_before_anything_moves(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE notes (id int PRIMARY KEY); INSERT INTO notes VALUES (1)")
+        connection.execute("DROP ROLE IF EXISTS reads; CREATE ROLE reads LOGIN PASSWORD 'pw'")
+        connection.execute("GRANT SELECT ON notes TO reads")
+    url = make_url(postgres_url).set(username="reads", password="pw")
+    monkeypatch.setenv("SOURCE_DATABASE_URL", url.render_as_string(hide_password=False))
+    target = tmp_path / "target.db"
+    with closing(sqlite3.connect(target)) as connection:
+        connection.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY)")
+    plan = tmp_path / "plan.toml"
+    await plan_move("sql", f"sql:sqlite:///{target}", plan)
+    async with Move(plan) as move:
+        with pytest.raises(ChecksFailed) as raised:
+            await move.run(freeze=True)
+    grant = f"GRANT CREATE ON DATABASE {url.database} TO reads"
+    assert [check.message.endswith(grant) for check in raised.value.checks] == [True]
+    with closing(sqlite3.connect(target)) as connection:
+        assert connection.execute("SELECT id FROM notes").fetchall() == []
 
 
 async def test_a_partition_cannot_be_written_to_either(postgres_url: str, journal: Journal) -> None:

@@ -13,7 +13,7 @@ from tests.move.moving import MoveFolder
 from tests.move.test_changing_source import Sides, connected, seats, sides
 
 from amphibase.move.catalog import TableName
-from amphibase.move.freeze import build_freezer
+from amphibase.move.freezers import build_freezer
 from amphibase.move.planning import plan_move
 from amphibase.move.report import RunOutcome
 from amphibase.move.run import ChecksFailed, Move

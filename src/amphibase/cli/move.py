@@ -284,6 +284,8 @@ def _print_report(report: RunReport, plan: Path) -> None:
         _warn(console, f"{part.what} did not move: {part.reason}")
     for name in report.unguarded:
         _warn(console, f"{name} could be written to in the pause")
+    if report.remaining is not None:
+        _warn(console, report.remaining)
     if report.quarantined:
         _warn(console, f"{report.quarantined} rows were rejected: see {Quarantine(plan).path}")
     if report.pause_seconds is not None:

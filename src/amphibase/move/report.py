@@ -60,6 +60,7 @@ class RunReport(BaseModel):
         seconds: of each stage's steps, such as `tables: run`.
         pause_seconds: how long the source rejected writes; None without a freeze.
         unguarded: tables that could be written to in the pause.
+        remaining: what of the freeze is still on the source, although it takes writes again.
     """
 
     plan: str
@@ -78,6 +79,7 @@ class RunReport(BaseModel):
     seconds: dict[str, float] = Field(default_factory=dict)
     pause_seconds: float | None = None
     unguarded: list[str] = Field(default_factory=list)
+    remaining: str | None = None
 
     @property
     def outcome(self) -> RunOutcome:
@@ -163,6 +165,7 @@ $sections
 def format_page(report: RunReport) -> str:
     """Return the report as a page that needs nothing but itself."""
     sections = [_chart(report.comparisons)]
+    remaining = [] if report.remaining is None else [report.remaining]
     sections += [
         _list("Differences", _rows_of(report.differences)),
         _list("Could not be verified", _rows_of(report.unverified)),
@@ -173,6 +176,7 @@ def format_page(report: RunReport) -> str:
             "Could be written to in the pause",
             [(name, "the role that connects may not guard it") for name in report.unguarded],
         ),
+        _list("Still on the source", [("the freeze", text) for text in remaining]),
         _numbers("Durations", [(step, f"{n:,.1f} s") for step, n in report.seconds.items()]),
     ]
     pause = report.pause_seconds

@@ -15,6 +15,7 @@ from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Endpoint, Role, parse_endpoint
 from amphibase.move.files.stage import FilesStage
 from amphibase.move.freeze import frozen, thaw
+from amphibase.move.freezers import build_freezer
 from amphibase.move.journal import Journal
 from amphibase.move.plan import EndPlan, Plan, read_plan
 from amphibase.move.progress import NoProgress, Progress
@@ -129,6 +130,8 @@ class Move:
         """
         await thaw(self._context.source, self._journal)
         checks = await self.check(overwrite=overwrite)
+        if freeze and (message := await build_freezer(self._context.source).error()):
+            checks.append(PreflightCheck(Outcome.FAIL, Role.SOURCE, message))
         if any(check.outcome is Outcome.FAIL for check in checks):
             raise ChecksFailed(checks)
         self._check_ends()
@@ -148,7 +151,7 @@ class Move:
                 report.unguarded = [*unknown, *map(str, state.unguarded)]
                 await self._reconcile(FROZEN_ROUNDS)
                 await self._verify(report)
-            report.pause_seconds = state.seconds
+            report.pause_seconds, report.remaining = state.seconds, state.remaining
         else:
             await self._verify(report)
         await self._end(report)
