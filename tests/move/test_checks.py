@@ -16,6 +16,7 @@ from amphibase.move.journal import Journal
 from amphibase.move.plan import EndPlan, FilesPlan, Plan, TablePlan
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.stage import Outcome
+from amphibase.move.tables.ranges import RangeCheckpoints
 from amphibase.schema.migrations.locations import application_location
 from amphibase.settings.application import load_settings
 
@@ -167,7 +168,52 @@ async def test_a_role_that_may_not_write_the_target_fails(sides: Sides) -> None:
     assert messages == {
         "the role amphibase_test_writer of the target lacks UPDATE",
         "the role amphibase_test_writer of the target lacks DELETE",
+        "the role amphibase_test_writer of the target lacks CREATE on the database, by which "
+        "checkpoints get a schema amphibase_move",
     }
+
+
+async def test_a_role_that_may_use_a_schema_made_for_the_move_needs_none_of_its_own(
+    sides: Sides,
+) -> None:
+    owner = sides.urls[Role.TARGET]
+    sides.connect_as(Role.TARGET, "amphibase_test_writer")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("GRANT ALL ON notes TO amphibase_test_writer")
+        connection.execute("CREATE SCHEMA amphibase_move AUTHORIZATION amphibase_test_writer")
+        try:
+            assert failed(await sides.check()) == set()
+            async with await psycopg.AsyncConnection.connect(sides.urls[Role.TARGET]) as writer:
+                await RangeCheckpoints("plan").create(writer)
+        finally:
+            connection.execute("DROP OWNED BY amphibase_test_writer")
+            connection.execute("DROP ROLE amphibase_test_writer")
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_the_rights_to_sequences_and_to_schemas_are_checked(sides: Sides, role: Role) -> None:
+    owner = sides.urls[role]
+    sides.execute(
+        role,
+        """
+        CREATE SEQUENCE "of notes"; ALTER TABLE notes ALTER id SET DEFAULT nextval('"of notes"');
+        CREATE SCHEMA closed; CREATE TABLE closed.notes (LIKE notes); GRANT ALL ON notes TO PUBLIC;
+        GRANT SELECT ON closed.notes TO PUBLIC
+        """,
+    )
+    sides.connect_as(role, "amphibase_test_role")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA amphibase_move AUTHORIZATION amphibase_test_role")
+        try:
+            of_sequences = failed(await sides.check())
+            of_schemas = failed(await sides.check(**{role: "closed.notes"}))
+        finally:
+            connection.execute("DROP OWNED BY amphibase_test_role")
+            connection.execute("DROP ROLE amphibase_test_role")
+    lacks = f"the role amphibase_test_role of the {role} lacks"
+    rights = {Role.SOURCE: ["SELECT"], Role.TARGET: ["SELECT", "UPDATE"]}[role]
+    assert of_sequences == {("public.of notes", f"{lacks} {right}") for right in rights}
+    assert ("closed.notes", f"{lacks} USAGE on its schema") in of_schemas
 
 
 async def test_each_trigger_of_the_target_is_named_with_what_happens_to_it(sides: Sides) -> None:

@@ -285,7 +285,7 @@ async def test_the_catalog_of_postgres_has_types_keys_and_what_is_no_table(
         "always",
         "sequence",
     )
-    assert items.column("numbered").sequence == "public.items_numbered_seq"
+    assert items.column("numbered").sequence == TableName("public", "items_numbered_seq")
     assert items.column("twice").generated == "stored"
     assert (items.key, parts.key, parts.partitions) == (("id",), ("code", "place"), True)
     assert parts.foreign_keys[0].target == items.name

@@ -40,7 +40,7 @@ class CatalogColumn:
         type: on Postgres and the Data API as `format_type` writes it, on SQLite as declared.
         base_type: the type below a domain, else `type`.
         is_enum: its values are labels.
-        sequence: the sequence that its default or identity uses, quoted.
+        sequence: the sequence that its default or identity uses.
     """
 
     name: str
@@ -50,7 +50,7 @@ class CatalogColumn:
     generated: Generated = Generated.NO
     identity: Identity = Identity.NO
     is_enum: bool = False
-    sequence: str | None = None
+    sequence: TableName | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Looks at both ends before anything is written: each thing passes, warns or fails."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,35 @@ from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Endpoint, Role, SqlEndpoint
 from amphibase.move.plan import MappingPlan, TablePlan
 from amphibase.move.stage import Outcome, PreflightCheck
+from amphibase.move.tables.postgres_session import OUR_SCHEMA
 from amphibase.move.tables.sides import open_tables
 from amphibase.schema.migrations.locations import application_location
 from amphibase.settings.application import load_settings
 
 RIGHTS = """
-    SELECT name, privilege FROM unnest(%s::text[]) AS name, unnest(%s::text[]) AS privilege
-     WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(name, privilege)
+    SELECT wanted.schema || '.' || wanted.name, privilege
+      FROM unnest(%s::text[], %s::text[]) AS wanted (schema, name)
+      JOIN pg_namespace ON nspname = wanted.schema
+      JOIN pg_class class ON relnamespace = pg_namespace.oid AND relname = wanted.name
+     CROSS JOIN LATERAL (
+           SELECT privilege FROM unnest(%s::text[]) AS privilege
+            WHERE relkind <> 'S' AND NOT has_table_privilege(class.oid, privilege)
+     UNION SELECT privilege FROM unnest(%s::text[]) AS privilege
+            WHERE relkind = 'S' AND NOT has_sequence_privilege(class.oid, privilege)
+     UNION SELECT 'USAGE on its schema'
+            WHERE NOT has_schema_privilege(pg_namespace.oid, 'USAGE')) AS lacking (privilege)
      ORDER BY 1, 2
 """
 NEEDED = {Role.SOURCE: ["SELECT"], Role.TARGET: ["SELECT", "INSERT", "UPDATE", "DELETE"]}
+NEEDED_OF_SEQUENCES = {Role.SOURCE: ["SELECT"], Role.TARGET: ["SELECT", "UPDATE"]}
+
+MAY_MAKE_SCHEMA = """
+    SELECT current_database()::text,
+           has_database_privilege(current_database(), 'CREATE')
+           OR EXISTS (SELECT FROM pg_namespace
+                       WHERE nspname = %s AND has_schema_privilege(oid, 'CREATE')
+                         AND has_schema_privilege(oid, 'USAGE'))
+"""
 
 SERVER = """
     SELECT current_user::text, current_setting('server_version_num')::int / 10000,
@@ -197,15 +216,22 @@ async def _check_servers(
         url = endpoint.database
         if url is None or url.get_backend_name() != "postgresql":
             continue
-        names = [
-            plan.source if endpoint.role is Role.SOURCE else plan.target
+        names = {
+            plan.source if endpoint.role is Role.SOURCE else plan.target: (
+                plan.columns if endpoint.role is Role.SOURCE else plan.columns.values()
+            )
             for plan in context.plan.tables
+        }
+        relations = [
+            each
+            for name, columns in names.items()
+            if (table := catalogs[endpoint.role].planned(name)) is not None
+            for each in _relations(table, columns)
         ]
-        tables = [table for name in names if (table := catalogs[endpoint.role].planned(name))]
-        server, missing = await _read_server(url, endpoint.role, tables)
+        server, lacking = await _read_server(url, endpoint.role, relations)
         servers[endpoint.role] = server
-        for name, privilege in missing:
-            message = f"the role {server.role} of the {endpoint.role} lacks {privilege}"
+        for name, what in lacking:
+            message = f"the role {server.role} of the {endpoint.role} lacks {what}"
             checks.append(PreflightCheck(Outcome.FAIL, name, message))
     if len(servers) == 2:
         checks += _compare_servers(servers[Role.SOURCE], servers[Role.TARGET])
@@ -213,26 +239,35 @@ async def _check_servers(
     return checks
 
 
+def _relations(table: CatalogTable, columns: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield a table, and the sequences of its columns, each as schema and name."""
+    yield table.name.schema or "public", table.name.name
+    wanted = set(columns)
+    for column in table.columns:
+        if column.name in wanted and column.sequence is not None:
+            yield column.sequence.schema or "public", column.sequence.name
+
+
 async def _read_server(
-    url: URL, role: Role, tables: list[CatalogTable]
+    url: URL, role: Role, relations: list[tuple[str, str]]
 ) -> tuple[PostgresServer, list[tuple[str, str]]]:
-    """Return a server, and which of the rights to the tables its role lacks."""
+    """Return a server, and which rights its role lacks, each with what they are to."""
     with translated_errors():
         connection = await AsyncConnection.connect(to_conninfo(url), prepare_threshold=None)
         async with connection:
             row: Any = await (await connection.execute(SERVER)).fetchone()
-            names = {
-                ".".join(_quoted(part or "") for part in table.name): str(table.name)
-                for table in tables
-            }
-            cursor = await connection.execute(RIGHTS, [[*names], NEEDED[role]])
             name, major, size, extensions = row
-            server = PostgresServer(name, major, size, tuple(extensions))
-            return server, [(names[quoted], each) for quoted, each in await cursor.fetchall()]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+            schemas, names = [each[0] for each in relations], [each[1] for each in relations]
+            needed = NEEDED[role], NEEDED_OF_SEQUENCES[role]
+            cursor = await connection.execute(RIGHTS, [schemas, names, *needed])
+            lacking = [(str(what), str(right)) for what, right in await cursor.fetchall()]
+            if role is Role.TARGET and relations:
+                row = await (await connection.execute(MAY_MAKE_SCHEMA, [OUR_SCHEMA])).fetchone()
+                database, is_possible = row
+                if not is_possible:
+                    what = f"CREATE on the database, by which checkpoints get a schema {OUR_SCHEMA}"
+                    lacking.append((database, what))
+            return PostgresServer(name, major, size, tuple(extensions)), lacking
 
 
 def _compare_servers(source: PostgresServer, target: PostgresServer) -> Iterator[PreflightCheck]:

@@ -14,8 +14,14 @@ from amphibase.database.url import to_conninfo
 from amphibase.move.catalog import CatalogTable, DatabaseCatalog, Identity, TableName
 from amphibase.move.tables.base import Chunk, Key, Referrer, Rejected, Row, Selection
 from amphibase.move.tables.chunks import in_chunks, iterate_in_thread, key_of
-from amphibase.move.tables.postgres_catalog import OUR_SCHEMA, read_postgres_catalog
-from amphibase.move.tables.postgres_session import qualified, relation, settings_for
+from amphibase.move.tables.postgres_catalog import read_postgres_catalog
+from amphibase.move.tables.postgres_session import (
+    OUR_SCHEMA,
+    create_schema,
+    qualified,
+    relation,
+    settings_for,
+)
 from amphibase.move.tables.rejections import Rejection, invalid_text, write_by_halves
 
 ALL_AT_ONCE: LiteralString = "SET CONSTRAINTS ALL IMMEDIATE"
@@ -276,8 +282,7 @@ class PostgresTables:
         self, connection: AsyncConnection, table: TableName, key: Key
     ) -> None:
         if not await self._has_checkpoints(connection):
-            schema = SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(OUR_SCHEMA))
-            await connection.execute(schema)
+            await create_schema(connection)
             create = SQL(
                 "CREATE TABLE {} (plan text, table_name text, key text[] NOT NULL, "
                 "PRIMARY KEY (plan, table_name))"

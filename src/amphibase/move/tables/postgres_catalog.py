@@ -17,9 +17,6 @@ from amphibase.move.catalog import (
 )
 from amphibase.schema.triggers import GUARDS
 
-OUR_SCHEMA = "amphibase_move"
-"""Where a move keeps what it needs on a Postgres; gone at the end."""
-
 TABLES: LiteralString = """
     SELECT class.oid, namespace.nspname, class.relname, class.relkind = 'p',
            row_security_active(class.oid),
@@ -55,7 +52,7 @@ COLUMNS: LiteralString = """
                 ELSE format_type(bases.base, bases.modifier) END,
            NOT attribute.attnotnull, attribute.attgenerated, attribute.attidentity,
            bases.typtype = 'e',
-           (SELECT format('%%I.%%I', owner.nspname, sequence.relname)
+           (SELECT ARRAY[owner.nspname::text, sequence.relname::text]
               FROM pg_depend JOIN pg_class sequence ON sequence.oid = CASE
                        WHEN classid = 'pg_class'::regclass THEN objid ELSE refobjid END
               JOIN pg_namespace owner ON owner.oid = sequence.relnamespace
@@ -197,7 +194,7 @@ def _column(
     generated: str,
     identity: str,
     is_enum: bool,
-    sequence: str | None,
+    sequence: list[str] | None,
 ) -> CatalogColumn:
     counted = Identity.SEQUENCE if sequence else Identity.NO
     return CatalogColumn(
@@ -208,7 +205,7 @@ def _column(
         GENERATED[generated],
         IDENTITY.get(identity, counted),
         is_enum,
-        sequence,
+        None if sequence is None else TableName(*sequence),
     )
 
 

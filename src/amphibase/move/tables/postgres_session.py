@@ -11,6 +11,9 @@ from amphibase.database.errors import translated_errors
 from amphibase.database.url import to_conninfo
 from amphibase.move.catalog import TableName
 
+OUR_SCHEMA = "amphibase_move"
+"""Where a move keeps what it needs on a Postgres; gone at the end."""
+
 MOVING: LiteralString = "amphibase.move"
 """The setting that is `on` in the transactions of a move, by which triggers know its rows."""
 
@@ -41,6 +44,18 @@ async def connect(url: URL) -> AsyncConnection:
         return await AsyncConnection.connect(
             to_conninfo(url), autocommit=True, prepare_threshold=None, client_encoding="utf8"
         )
+
+
+async def create_schema(connection: AsyncConnection) -> None:
+    """Make the move's schema where it is missing.
+
+    By two statements, as `IF NOT EXISTS` demands the right to make one also where there is one.
+    """
+    query = "SELECT to_regnamespace(%s) IS NULL"
+    row = await (await connection.execute(query, (OUR_SCHEMA,))).fetchone()
+    if row == (True,):
+        schema = SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(OUR_SCHEMA))
+        await connection.execute(schema)
 
 
 def settings_for(connection: AsyncConnection | Connection) -> LiteralString:

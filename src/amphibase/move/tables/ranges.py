@@ -16,8 +16,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
-from amphibase.move.tables.postgres_catalog import OUR_SCHEMA
-from amphibase.move.tables.postgres_session import qualified, relation
+from amphibase.move.tables.postgres_session import OUR_SCHEMA, create_schema, qualified, relation
 
 PAGES = 2048
 """Of a range, of 8 kB each."""
@@ -148,8 +147,7 @@ class RangeCheckpoints:
             MoveFailed: the role may not.
         """
         try:
-            schema = SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(OUR_SCHEMA))
-            await connection.execute(schema)
+            await create_schema(connection)
             await connection.execute(CREATE.format(RANGES))
         except errors.InsufficientPrivilege:
             raise MoveFailed(

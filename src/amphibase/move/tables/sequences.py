@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
 from amphibase.errors import MoveFailed
+from amphibase.move.catalog import TableName
 from amphibase.move.tables.base import Selection, TablePair
 from amphibase.move.tables.postgres_session import column_list, connect, qualified, settings_for
 from amphibase.move.tables.types import INTEGERS
@@ -223,24 +224,25 @@ async def _translated(source: Counters | None, pair: TablePair) -> dict[str, Cou
     return {names[name]: counter for name, counter in counters.items() if name in names}
 
 
-def _sequences(selection: Selection) -> dict[str, str]:
-    """Return the sequences of the columns that have one, quoted."""
+def _sequences(selection: Selection) -> dict[str, TableName]:
+    """Return the sequences of the columns that have one."""
     columns = {name: selection.table.column(name).sequence for name in selection.columns}
     return {name: sequence for name, sequence in columns.items() if sequence is not None}
 
 
-async def _read_sequence(connection: AsyncConnection, sequence: str) -> Counter:
-    # The name is the server's own, quoted by it.
-    cursor = await connection.execute(f"SELECT last_value, is_called FROM {sequence}".encode())  # noqa: S608
-    position = await cursor.fetchone()
-    increment = await (await connection.execute(INCREMENT, (sequence,))).fetchone()
+async def _read_sequence(connection: AsyncConnection, sequence: TableName) -> Counter:
+    name = qualified(sequence)
+    query = SQL("SELECT last_value, is_called FROM {}").format(name)
+    position = await (await connection.execute(query)).fetchone()
+    cursor = await connection.execute(INCREMENT, (name.as_string(connection),))
+    increment = await cursor.fetchone()
     assert position is not None
     assert increment is not None
     return Counter(*position, *increment)
 
 
 async def _last_number(
-    connection: AsyncConnection, selection: Selection, column: str, sequence: str
+    connection: AsyncConnection, selection: Selection, column: str, sequence: TableName
 ) -> Counter | None:
     """Return a counter at the column's last number; None where it has no rows."""
     increment = (await _read_sequence(connection, sequence)).increment
@@ -256,10 +258,11 @@ async def _last_number(
     return None if number is None else Counter(int(number), increment=increment)
 
 
-async def _set_sequence(connection: AsyncConnection, sequence: str, counter: Counter) -> None:
+async def _set_sequence(connection: AsyncConnection, sequence: TableName, counter: Counter) -> None:
+    name = qualified(sequence).as_string(connection)
     try:
         await connection.execute(
-            "SELECT setval(%s::regclass, %s, %s)", (sequence, counter.value, counter.is_called)
+            "SELECT setval(%s::regclass, %s, %s)", (name, counter.value, counter.is_called)
         )
     except errors.NumericValueOutOfRange:
         raise MoveFailed(
