@@ -287,6 +287,22 @@ async def test_a_cancelled_transaction_leaves_its_connection_to_nobody(
         assert await connection.scalar(text("SHOW TimeZone")) == "UTC"
 
 
+async def test_a_value_that_cannot_be_sent_leaves_the_transaction_as_it_was(
+    database: PipelineDatabase,
+) -> None:
+    async def change() -> None:
+        async with database.write() as connection:
+            for number in (1, 2):
+                with pytest.raises(psycopg.DataError):
+                    await connection.execute(insert(THINGS), {"name": "a\0b"})
+                await add(connection, number)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await change()
+    assert await numbers(database) == []
+
+
 async def test_what_is_queued_is_executed_before_the_next_statement_or_at_the_end(
     database: PipelineDatabase,
 ) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
+    bindparam,
     delete,
     event,
     insert,
@@ -29,10 +30,10 @@ LEAVES = Table(
     Column("tree_id", ForeignKey(TREES.c.id)),
 )
 CHANGES: list[Change] = [
-    delete(TREES).where(TREES.c.id == 1),
-    update(TREES).where(TREES.c.id == 2).values(age=20),
-    insert(TREES).values(id=3, age=30),
-    insert(LEAVES).values(id=1, tree_id=3),
+    (delete(TREES).where(TREES.c.id == bindparam("old")), {"old": 1}),
+    (update(TREES).where(TREES.c.id == bindparam("grown")), {"grown": 2, "age": 20}),
+    (insert(TREES), {"id": 3, "age": 30}),
+    (insert(LEAVES), {"id": 1, "tree_id": 3}),
 ]
 
 
@@ -68,7 +69,7 @@ async def test_changes_are_all_made_and_on_postgres_in_one_statement(database: D
 
 
 async def test_a_change_that_fails_undoes_those_before_it(database: Database) -> None:
-    lost_leaf = insert(LEAVES).values(id=2, tree_id=9)
+    lost_leaf = (insert(LEAVES), {"id": 2, "tree_id": 9})
     with pytest.raises(ForeignKeyViolation):
         async with database.write() as connection:
             await execute_together(connection, *CHANGES, lost_leaf)

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from amphibase.database.engine import Database, PoolOptions
+from amphibase.database.pipeline_database import PipelineDatabase
 
 
-class SharedDatabase(Database):
+class SharedDatabase(PipelineDatabase):
     """Stays open when a service that uses it closes it, until `end`."""
 
     async def close(self) -> None:
@@ -27,19 +27,19 @@ async def shared_database(url: str, module: str) -> AsyncIterator[None]:
     takes longer than most tests do.
 
     Args:
-        module: opens the databases of its services by the name `Database`.
+        module: opens the databases of its services by the name `PipelineDatabase`.
     """
-    opened: dict[PoolOptions, SharedDatabase] = {}
+    opened: dict[int, SharedDatabase] = {}
 
-    def open_database(of: str, options: PoolOptions) -> Database:
+    def open_database(of: str, size: int) -> PipelineDatabase:
         if of != url:
-            return Database(of, options)
-        if options not in opened:
-            opened[options] = SharedDatabase(url, options)
-        return opened[options]
+            return PipelineDatabase(of, size)
+        if size not in opened:
+            opened[size] = SharedDatabase(url, size)
+        return opened[size]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"{module}.Database", open_database)
+        patch.setattr(f"{module}.PipelineDatabase", open_database)
         yield
     for database in opened.values():
         await database.end()

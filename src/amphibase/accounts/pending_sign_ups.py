@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import Row, delete, insert, literal, or_, select, update
 
 from amphibase.accounts.sessions import digest
-from amphibase.database.sql_connection import SqlConnection
+from amphibase.database.sql_connection import NO_VALUES, SqlConnection
+from amphibase.database.together import execute_together
 from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
 
@@ -73,7 +74,8 @@ class PendingSignUps:
 
     async def discard(self, connection: SqlConnection, id: UUID) -> None:
         """Delete one sign-up."""
-        await connection.execute(delete(self._table).where(self._table.c.id == id))
+        statement = delete(self._table).where(self._table.c.id == id)
+        await execute_together(connection, (statement, NO_VALUES))
 
     async def find(self, connection: SqlConnection, *tokens: str) -> Row[Any] | None:
         """Return the sign-up with one of these tokens while it is valid."""

@@ -19,12 +19,12 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Insert, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
 
 from amphibase.accounts.session_rows import end_sessions, sessions_of
 from amphibase.backend import NO_CLAIMS, Claims, Device, UserSession
 from amphibase.database.sql_connection import SqlConnection
-from amphibase.database.together import execute_together
+from amphibase.database.together import Change, execute_together
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
@@ -124,6 +124,15 @@ class Sessions:
         self._reuse = reuse
         self._timebox = timebox
         self._single_per_user = single_per_user
+        self._insert_session = insert(self._sessions)
+        self._insert_token = insert(self._tokens)
+        self._insert_method = insert(self._claims)
+        self._delete_expired = delete(self._sessions).where(
+            self._sessions.c.user_id == bindparam("its_user"),
+            # NULL until the first refresh, as in Supabase Auth.
+            func.coalesce(self._sessions.c.refreshed_at, self._sessions.c.created_at)
+            < bindparam("oldest"),
+        )
 
     async def open(
         self, connection: SqlConnection, user_id: UUID, device: Device, method: str
@@ -135,23 +144,19 @@ class Sessions:
         """
         now = utc_now()
         session_id, token = uuid7(), new_token()
+        session = {
+            "id": session_id,
+            "user_id": user_id,
+            "aal": "aal1",
+            "created_at": now,
+            "updated_at": now,
+            "user_agent": device.user_agent,
+            "ip": device.ip,
+        }
         await execute_together(
             connection,
-            delete(self._sessions).where(
-                self._sessions.c.user_id == user_id,
-                # NULL until the first refresh, as in Supabase Auth.
-                func.coalesce(self._sessions.c.refreshed_at, self._sessions.c.created_at)
-                < now - self._lifetime,
-            ),
-            insert(self._sessions).values(
-                id=session_id,
-                user_id=user_id,
-                aal="aal1",
-                created_at=now,
-                updated_at=now,
-                user_agent=device.user_agent,
-                ip=device.ip,
-            ),
+            (self._delete_expired, {"its_user": user_id, "oldest": now - self._lifetime}),
+            (self._insert_session, session),
             self._method_row(session_id, method, now),
             self._token_row(session_id, user_id, token, None, now),
         )
@@ -226,7 +231,7 @@ class Sessions:
                 self._claims.c.authentication_method == method,
             )
         )
-        await connection.execute(self._method_row(session_id, method, now))
+        await connection.execute(*self._method_row(session_id, method, now))
         following = await self._issue_next(connection, session, active, now)
         amr = await self._methods(connection, session_id)
         return OpenSession(session_id, session.user_id, following, amr, session.aal, method)
@@ -331,7 +336,7 @@ class Sessions:
             .values(revoked=True, updated_at=now)
         )
         await connection.execute(
-            self._token_row(session.id, session.user_id, following, used.token, now)
+            *self._token_row(session.id, session.user_id, following, used.token, now)
         )
         return following
 
@@ -351,14 +356,15 @@ class Sessions:
                     .values(revoked=True, updated_at=now)
                 )
 
-    def _method_row(self, session_id: UUID, method: str, now: datetime) -> Insert:
-        return insert(self._claims).values(
-            id=uuid7(),
-            session_id=session_id,
-            authentication_method=method,
-            created_at=now,
-            updated_at=now,
-        )
+    def _method_row(self, session_id: UUID, method: str, now: datetime) -> Change:
+        values = {
+            "id": uuid7(),
+            "session_id": session_id,
+            "authentication_method": method,
+            "created_at": now,
+            "updated_at": now,
+        }
+        return self._insert_method, values
 
     async def _methods(self, connection: SqlConnection, session_id: UUID) -> list[dict[str, Any]]:
         rows = await connection.execute(
@@ -373,16 +379,17 @@ class Sessions:
 
     def _token_row(
         self, session_id: UUID, user_id: UUID, token: str, parent: str | None, now: datetime
-    ) -> Insert:
-        return insert(self._tokens).values(
-            token=digest(token),
-            parent=parent,
-            user_id=str(user_id),
-            session_id=session_id,
-            revoked=False,
-            created_at=now,
-            updated_at=now,
-        )
+    ) -> Change:
+        values = {
+            "token": digest(token),
+            "parent": parent,
+            "user_id": str(user_id),
+            "session_id": session_id,
+            "revoked": False,
+            "created_at": now,
+            "updated_at": now,
+        }
+        return self._insert_token, values
 
     def _next_of(self, stored: str) -> str:
         code = hmac.digest(self._secret, stored.encode(), "sha256")

@@ -6,7 +6,18 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Row, Select, delete, func, insert, select, text, update
+from sqlalchemy import (
+    BindParameter,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from amphibase.backend import Account, Claims
 from amphibase.database.errors import translated_errors
@@ -24,8 +35,18 @@ class Users:
     """Reads and writes the rows of accounts; every method runs in the caller's transaction."""
 
     def __init__(self, tables: Tables) -> None:
-        self._users = tables.users
+        self._users = users = tables.users
         self._identities = tables.identities
+        self._change_checked = (
+            update(users)
+            .where(
+                users.c.id == bindparam("its_id"),
+                users.c.encrypted_password == bindparam("its_hash"),
+                users.c.deleted_at.is_(None),
+                users.c.banned_until.is_(None) | (users.c.banned_until <= bindparam("now")),
+            )
+            .returning(users)
+        )
 
     async def lock_address(self, connection: SqlConnection, email: str) -> None:
         """Let nobody else make or take an account with that address until the transaction ends.
@@ -152,18 +173,8 @@ class Users:
     ) -> Row[Any] | None:
         """Write columns only while the password hash is still that one, and the account neither
         banned nor deleted; return the row then."""
-        users = self._users
-        changed = await connection.execute(
-            update(users)
-            .where(
-                users.c.id == id,
-                users.c.encrypted_password == password_hash,
-                users.c.deleted_at.is_(None),
-                users.c.banned_until.is_(None) | (users.c.banned_until <= utc_now()),
-            )
-            .values(values)
-            .returning(users)
-        )
+        checked = {"its_id": id, "its_hash": password_hash, "now": utc_now()}
+        changed = await connection.execute(self._change_checked, {**checked, **values})
         row: Row[Any] | None = changed.one_or_none()
         return row
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select
 
-from amphibase.database.compiled_call import MAX_CACHED, NO_VALUES, CompiledCall
+from amphibase.database.compiled_call import MAX_CACHED, CompiledCall
+from amphibase.database.sql_connection import NO_VALUES
 from amphibase.database.statement import Call
 from amphibase.errors import InvalidRequest
 from amphibase.private_names.sqlalchemy import cache_key, original_name

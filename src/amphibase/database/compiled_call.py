@@ -20,7 +20,6 @@ LIBPQ: Dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[
 
 NUMERIC_OID, DOUBLE_OID = 1700, 701
 MAX_CACHED = 1000
-NO_VALUES: Mapping[str, Any] = {}
 
 
 class CompiledCall:

@@ -55,7 +55,8 @@ class ConnectionLost(psycopg.OperationalError):
 # A prepared statement belongs to one SQL text, the types its values were dumped as, and a role:
 # under row level security Postgres discards its plan when another role executes it.
 _Key: TypeAlias = tuple[str, tuple[int, ...], str]
-_Message: TypeAlias = "tuple[_Key, Sequence[Buffer | None], Sequence[int]]"
+Message: TypeAlias = "tuple[_Key, Sequence[Buffer | None], Sequence[int]]"
+"""A call with its values as the server reads them."""
 
 
 class Connection:
@@ -106,21 +107,37 @@ class Connection:
             self._on_readable()
         return not self.closed
 
-    async def run(
-        self,
-        calls: Sequence[Call],
-        *,
-        prepare: bool = True,
-        in_transaction: bool = False,
-        role: str = "",
-    ) -> list[PGresult]:
+    async def run(self, calls: Sequence[Call], *, prepare: bool = True) -> list[PGresult]:
         """Send the calls and return their results, or those up to an error's.
 
         Args:
             prepare: Whether statements may be prepared and cached.
-            in_transaction: Whether the calls are in a transaction that began before or goes on
-                after them, so that they cannot be sent again.
+        """
+        return await self.send(self.messages(calls), prepare=prepare)
+
+    def messages(self, calls: Sequence[Call], role: str = "") -> list[Message]:
+        """Return the calls as they are sent.
+
+        Args:
             role: Which the transaction has assumed before.
+
+        Raises:
+            psycopg.Error: A value cannot be adapted.
+        """
+        messages: list[Message] = []
+        for call in calls:
+            messages.append(self._dump(call, role))
+            role = call.assumes or role
+        return messages
+
+    async def send(
+        self, messages: list[Message], *, prepare: bool = True, in_transaction: bool = False
+    ) -> list[PGresult]:
+        """Send what `messages` has returned; see `run`.
+
+        Args:
+            in_transaction: Whether it is in a transaction that began before or goes on after it, so
+                that it cannot be sent again.
         """
         if not self.is_alive():
             lost = ConnectionLost("the server closed the connection while it was idle")
@@ -129,22 +146,18 @@ class Connection:
             raise lost
         self.runs += 1
         prepare = prepare and self._prepare
-        messages: list[_Message] = []
-        for call in calls:
-            messages.append(self._dump(call, role))
-            role = call.assumes or role
         results = await self._send(messages, prepare)
         if prepare and self._forget_invalid(messages, results) and not in_transaction:
             results = await self._send(messages, prepare)
         return results
 
-    def _dump(self, call: Call, role: str) -> _Message:
+    def _dump(self, call: Call, role: str) -> Message:
         transformer, values = self._transformer, call.values
         dumped = transformer.dump_sequence(values, (_AUTO,) * len(values))
         key = call.statement.sql, transformer.types or (), role
         return key, dumped, transformer.formats or ()
 
-    def _send(self, messages: list[_Message], prepare: bool) -> asyncio.Future[list[PGresult]]:
+    def _send(self, messages: list[Message], prepare: bool) -> asyncio.Future[list[PGresult]]:
         assert self._reply is None, "a connection runs one thing at a time"
         pg, names, extra = self._pg, self._names, self._extra
         for evicted in self._evicted:
@@ -170,7 +183,7 @@ class Connection:
         self._reply = self._loop.create_future()
         return self._reply
 
-    def _forget_invalid(self, messages: list[_Message], results: list[PGresult]) -> bool:
+    def _forget_invalid(self, messages: list[Message], results: list[PGresult]) -> bool:
         """Forget the messages' prepared statements if the results say that one is invalid."""
         error = find_error(results)
         # The message "cached plan must not change result type" is translated; its origin is not.

@@ -9,11 +9,11 @@ from sqlalchemy import Executable, ScalarResult
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
 
-from amphibase.database.compiled_call import LIBPQ, NO_VALUES, CallCache, CompiledCall
+from amphibase.database.compiled_call import LIBPQ, CallCache, CompiledCall
 from amphibase.database.impersonation import Impersonation, RoleNotAllowed
 from amphibase.database.pool import PipelinePool
 from amphibase.database.pool_transaction import PoolTransaction
-from amphibase.database.sql_connection import Values
+from amphibase.database.sql_connection import NO_VALUES, Values
 from amphibase.database.statement import Call
 
 if TYPE_CHECKING:

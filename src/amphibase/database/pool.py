@@ -174,7 +174,10 @@ class PipelinePool:
             self._abandon_later(connection)  # which ends the transaction with the connection
             raise
         except BaseException:
-            await self._roll_back(connection)
+            if transaction.is_begun:
+                await self._roll_back(connection)
+            else:
+                self._release(connection)
             raise
         self._release(connection)
 

@@ -23,21 +23,24 @@ class PoolTransaction:
     Args:
         begin: The calls that begin it.
         prepare: Whether its statements may be prepared. One that has become invalid, since the
-            schema has changed, then fails once on each connection: it cannot be sent again in a
-            transaction that it has failed.
+            schema has changed, then fails once on each connection: it has failed the transaction,
+            and cannot be sent again in it.
+
+    Attributes:
+        is_begun: whether the database knows of it.
     """
 
     def __init__(self, connection: Connection, begin: Sequence[Call], *, prepare: bool) -> None:
+        self.is_begun = False
         self._connection = connection
-        self._unsent = [*begin]
-        self._is_used = False
+        self._begin = begin
+        self._queued: list[Call] = []
         self._prepare = prepare
         self._role = ""
 
     def queue(self, *calls: Call) -> None:
         """Send calls with the next run, or with the end; an error of theirs is raised there."""
-        self._is_used = True
-        self._unsent += calls
+        self._queued += calls
 
     async def run(self, *calls: Call) -> "list[PGresult]":
         """Run calls in one round trip, after what is queued, and return their results.
@@ -45,15 +48,15 @@ class PoolTransaction:
         Raises:
             psycopg.Error: one of them failed, and with it the transaction.
         """
-        self._is_used = True
-        unsent, self._unsent = self._unsent, []
-        results = await self._connection.run(
-            (*unsent, *calls), prepare=self._prepare, in_transaction=True, role=self._role
-        )
+        begin = () if self.is_begun else self._begin
+        before = (*begin, *self._queued)
+        messages = self._connection.messages((*before, *calls), self._role)
+        self.is_begun, self._queued = True, []
+        results = await self._connection.send(messages, prepare=self._prepare, in_transaction=True)
         require_success(results)
         for call in calls:
             self._role = call.assumes or self._role
-        return results[len(unsent) :]
+        return results[len(before) :]
 
     @asynccontextmanager
     async def undone(self) -> AsyncIterator[None]:
@@ -72,7 +75,7 @@ class PoolTransaction:
         Raises:
             psycopg.Error: nothing of the transaction is stored.
         """
-        if not self._is_used:
+        if not (self.is_begun or self._queued):
             return
         (result,) = await self.run(_COMMIT)
         if result.command_status == b"ROLLBACK":  # the block went on after an error

@@ -3,6 +3,7 @@ libpq's pipeline does."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import Dialect, Executable, MappingResult, Row, ScalarResult
@@ -12,6 +13,8 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 
 Values = Mapping[str, Any]
 """The values of a statement's parameters, by their names."""
+
+NO_VALUES: Values = MappingProxyType({})
 
 
 class StatementResult(Protocol):

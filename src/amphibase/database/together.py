@@ -1,24 +1,47 @@
 """Several changes in one round trip."""
 
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
 from sqlalchemy import Delete, Insert, Update
 
-from amphibase.database.sql_connection import SqlConnection
+from amphibase.database.sql_connection import SqlConnection, Values
 
-Change = Insert | Update | Delete
+Change: TypeAlias = tuple[Insert | Update | Delete, Values]
+"""A statement, and the values of its parameters or of the columns that it sets."""
+
+
+@runtime_checkable
+class QueueingConnection(Protocol):
+    """A connection in a transaction that can send statements together."""
+
+    def queue(self, *statements: Change) -> None:
+        """Execute statements with the next one, or with the commit where there is none; an error of
+        theirs is raised there."""
 
 
 async def execute_together(connection: SqlConnection, *changes: Change) -> None:
-    """Execute changes of which none depends on what another has done.
+    """Execute changes of which none depends on what another has done, and none need be refused at
+    once.
 
-    On Postgres they are one statement, the last with the others as its common table expressions
+    A connection of libpq's pipeline sends them with what comes after them. The engine of Postgres
+    executes them as one statement, the last with the others as its common table expressions
     (https://www.postgresql.org/docs/current/queries-with.html#QUERIES-WITH-MODIFYING): all see the
     database as it was before, and foreign keys are checked after the last. Other databases execute
     them one by one, in their order.
     """
-    *others, last = changes
-    if connection.dialect.name == "postgresql":
-        parts = [change.cte(f"part_{number}") for number, change in enumerate(others, 1)]
-        await connection.execute(last.add_cte(*parts))
+    if isinstance(connection, QueueingConnection):
+        connection.queue(*changes)
         return
-    for change in changes:
-        await connection.execute(change)
+    if connection.dialect.name != "postgresql":
+        for statement, values in changes:
+            await connection.execute(statement, values)
+        return
+    parts: list[Insert | Update | Delete] = []
+    parameters: dict[str, Any] = {}
+    for statement, values in changes:
+        columns = {name: value for name, value in values.items() if name in statement.table.c}
+        parameters |= {name: value for name, value in values.items() if name not in columns}
+        parts.append(statement if isinstance(statement, Delete) else statement.values(columns))
+    *others, last = parts
+    ctes = [part.cte(f"part_{number}") for number, part in enumerate(others, 1)]
+    await connection.execute(last.add_cte(*ctes), parameters)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import text
 
-from amphibase.database.engine import Database
+from amphibase.database.sql_connection import SqlDatabase
 from amphibase.errors import ConfigurationError
 
 
@@ -75,7 +75,7 @@ SELECT
 
 
 async def check_rights(
-    database: Database, table: str, admin: str, callers: Sequence[str] = ()
+    database: SqlDatabase, table: str, admin: str, callers: Sequence[str] = ()
 ) -> None:
     """Check that a service can work as the role that it signs in as.
 

@@ -269,10 +269,10 @@ async def test_policies_are_asked_in_one_round_trip_from_the_first_change_of_a_t
     trips = 0
 
     class CountingConnection(Connection):
-        async def run(self, calls: Sequence[Call], **options: Any) -> list[PGresult]:
+        async def run(self, calls: Sequence[Call], *, prepare: bool = True) -> list[PGresult]:
             nonlocal trips
             trips += 1
-            return await super().run(calls, **options)
+            return await super().run(calls, prepare=prepare)
 
     monkeypatch.setattr(session, "Connection", CountingConnection)
     await api.run(NOTES)

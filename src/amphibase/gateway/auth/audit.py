@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, delete, func, insert, or_, select, true
 
 from amphibase.background import Background
-from amphibase.database.engine import Database
-from amphibase.database.sql_connection import SqlConnection
+from amphibase.database.sql_connection import SqlConnection, SqlDatabase
+from amphibase.database.together import execute_together
 from amphibase.gateway.auth.pages import RequestedPage
 from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
@@ -83,9 +83,10 @@ class AuditLog:
     """
 
     def __init__(
-        self, tables: Tables, database: Database, background: Background, *, enabled: bool
+        self, tables: Tables, database: SqlDatabase, background: Background, *, enabled: bool
     ) -> None:
         self._table = tables.audit_log_entries
+        self._insert = insert(self._table)
         self._database = database
         self._background = background
         self._enabled = enabled
@@ -151,8 +152,7 @@ class AuditLog:
             }
             for action in actions
         ]
-        # A list of one would be prepared as one of several is, with a round trip of its own.
-        await connection.execute(insert(self._table), entries if len(entries) > 1 else entries[0])
+        await execute_together(connection, *((self._insert, entry) for entry in entries))
         if monotonic() >= self._next_sweep:
             self._next_sweep = monotonic() + SWEEP_SECONDS
             self._background.run("The deletion of old audit log entries", self.sweep())

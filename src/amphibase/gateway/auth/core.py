@@ -22,8 +22,7 @@ from amphibase.accounts.sessions import OpenSession, ReusePolicy, Sessions
 from amphibase.accounts.sign_up import SignUps
 from amphibase.backend import Claims, Device
 from amphibase.background import Background
-from amphibase.database.build import build_executor
-from amphibase.database.engine import Database, PoolOptions
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.attempts import AttemptLimiter, MessageLimiter, too_soon
@@ -44,9 +43,6 @@ from amphibase.schema.tables import tables
 if TYPE_CHECKING:  # few projects have any
     from amphibase.accounts.oauth.providers import FlowSecrets, Provider, ProviderTokens
 
-PIPELINED = 2
-"""How many of the connections read what needs no transaction; such a read takes one round trip."""
-
 
 class Core:
     """The database, the keys, the account engine and the emails of one project.
@@ -61,9 +57,8 @@ class Core:
     ) -> None:
         self.settings = settings
         self.tokens = tokens
-        pool = PoolOptions(size=settings.db_max_pool_size, pipelined=PIPELINED)
-        self.database = Database(database_url, pool)
-        self.tables = tables(self.database.dialect)
+        self.database = PipelineDatabase(database_url, settings.db_max_pool_size)
+        self.tables = tables("postgresql")
         self.one_time_tokens = OneTimeTokens(
             self.tables,
             timedelta(seconds=settings.mailer_otp_exp),
@@ -93,8 +88,7 @@ class Core:
         self.sign_ups = SignUps(self.engine)
         self.email_changes = EmailChanges(self.engine)
         self.passwords = self.engine.passwords
-        executor = build_executor(self.database, rls=False)
-        self.users = AuthUsers(self.tables, self.engine.users, executor)
+        self.users = AuthUsers(self.tables, self.engine.users, self.database)
         self.factors = Factors(self.tables)
         self.factor_codes = CodeKey(tokens.derive("phone factor"), settings.mfa_phone_otp_length)
         self.flows = PkceFlows(self.tables)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 
-from sqlalchemy.exc import SQLAlchemyError
+import psycopg
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -177,7 +177,7 @@ def database_errors(action: str, *, shows_raised: bool = True) -> Iterator[None]
         if error.constraint in BY_CONSTRAINT:
             raise AuthError(BY_CONSTRAINT[error.constraint]) from error
         raise _database_error(action, error, shows_raised=shows_raised) from error
-    except (AmphibaseError, SQLAlchemyError) as error:
+    except (AmphibaseError, psycopg.Error) as error:
         raise _database_error(action, error, shows_raised=shows_raised) from error
 
 

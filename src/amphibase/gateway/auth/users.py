@@ -22,13 +22,10 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.engine import result_tuple
 
 from amphibase.accounts.user_states import is_banned
 from amphibase.accounts.users import Users
-from amphibase.backend import SERVICE
-from amphibase.database.compiled import CompiledSelect, Query
-from amphibase.database.executor import Executor
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, database_errors
@@ -76,21 +73,21 @@ class AuthUsers:
 
     Args:
         rows: the rows that the application's accounts have too.
-        executor: reads what needs no transaction.
+        database: for what is read in no other transaction.
     """
 
-    def __init__(self, tables: Tables, rows: Users, executor: Executor) -> None:
+    def __init__(self, tables: Tables, rows: Users, database: PipelineDatabase) -> None:
         self._rows = rows
-        self._executor = executor
+        self._database = database
         self._users = tables.users
         self._identities = tables.identities
         self._factors = tables.mfa_factors
         by_email = rows.with_email(bindparam("address"))
         id = by_email.with_only_columns(tables.users.c.id).scalar_subquery()
         self._by_email = [
-            CompiledSelect(by_email),
+            by_email,
             *(
-                CompiledSelect(_oldest_first(table).where(table.c.user_id == id))
+                _oldest_first(table).where(table.c.user_id == id)
                 for table in (self._identities, self._factors)
             ),
         ]
@@ -128,13 +125,11 @@ class AuthUsers:
     async def read_by_email(self, email: str) -> AuthUser | None:
         """Return the user that `find_by_email` finds, in one round trip and no transaction."""
         values = {"address": email.lower()}
-        queries = [Query(compiled, values) for compiled in self._by_email]
-        found = await self._executor.fetch(SERVICE, *queries)
-        rows, identities, factors = (
-            [*map(result_tuple(compiled.select.selected_columns.keys()), tuples)]
-            for compiled, tuples in zip(self._by_email, found, strict=True)
+        found, identities, factors = await self._database.fetch(
+            *((statement, values) for statement in self._by_email)
         )
-        return AuthUser(rows[0], identities, factors) if rows else None
+        row = found.one_or_none()
+        return AuthUser(row, identities.all(), factors.all()) if row is not None else None
 
     async def find_by_phone(
         self, connection: SqlConnection, phone: str, *, lock: bool = False

@@ -14,8 +14,8 @@ from uuid import uuid4
 
 import httpx
 import orjson
+import psycopg
 from sqlalchemy import bindparam, text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import NULLTYPE
 
 from amphibase.database.sql_connection import SqlConnection
@@ -92,7 +92,7 @@ async def _call_function(
         timeout = (await connection.execute(_SET_TIMEOUT)).one()[0]
         value = (await connection.execute(call, {"payload": payload})).scalar_one()
         await connection.execute(_RESTORE_TIMEOUT, {"timeout": timeout})
-    except SQLAlchemyError as error:
+    except psycopg.Error as error:
         logger.error("The hook %s failed: %s", target.name, error)
         log_missing_right(error, "supabase_auth_admin", "auth")
         raise _failed(target) from error
