@@ -32,10 +32,7 @@ _forks.set_forkserver_preload(
         # What most commands import late, and all of the tests' would import once more.
         *("aiosqlite", "amphibase.build", "amphibase.http.limits", "rich.markdown", "uvloop"),
         *("amphibase.testing.client", "amphibase.testing.databases"),
-        *(
-            f"amphibase.http.routes.{name}"
-            for name in ("auth", "files", "health", "oauth", "users")
-        ),
+        *(f"amphibase.http.routes.{name}" for name in ("auth.router", "files", "health", "users")),
         "uvicorn.protocols.http.httptools_impl",
         "uvicorn.protocols.websockets.websockets_sansio_impl",
         "uvicorn.loops.uvloop",

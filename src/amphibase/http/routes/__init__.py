@@ -14,9 +14,9 @@ def built_in(user: type[User]) -> tuple[DeferredRouter, ...]:
     """Return the built-in routers, the same for all applications with this profile."""
 
     def auth() -> FastPathRouter:
-        from amphibase.http.routes import auth
+        from amphibase.http.routes.auth import router
 
-        return auth.routes(user)
+        return router.routes(user)
 
     def users() -> FastPathRouter:
         from amphibase.http.routes import users
@@ -26,7 +26,7 @@ def built_in(user: type[User]) -> tuple[DeferredRouter, ...]:
     def files() -> FastPathRouter:
         from amphibase.http.routes import files
 
-        return files.routes()
+        return files.router
 
     def health() -> FastPathRouter:
         from amphibase.http.routes import health

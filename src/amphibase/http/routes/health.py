@@ -6,7 +6,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from amphibase.http.dependencies import Mounted
-from amphibase.http.routes.route import router as built_in_router
+from amphibase.http.routes.route import built_in_router
 
 router = built_in_router("/health", "health")
 keys_router = built_in_router("/.well-known", "health")

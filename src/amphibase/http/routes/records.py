@@ -41,7 +41,7 @@ from amphibase.http.routes.record_parameters import (
     change_parameters,
     list_parameters,
 )
-from amphibase.http.routes.route import RecordRoute, router
+from amphibase.http.routes.route import RecordRoute, built_in_router
 from amphibase.http.row_serializer import JSON, RowSerializer, key_of
 from amphibase.http.schemas import Groups, ListOf
 from amphibase.models import Versioned, keeps_changes
@@ -141,7 +141,7 @@ def routes(
         )
     table = inspect_model(model).local_table
     name = getattr(table, "name", model.__name__.lower())
-    own = router(f"/{name}" if prefix is None else prefix, name, RecordRoute)
+    own = built_in_router(f"/{name}" if prefix is None else prefix, name, RecordRoute)
     if tags is not None:
         own.tags = list(tags)
     own.dependencies = list(dependencies)

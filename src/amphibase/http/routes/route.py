@@ -82,11 +82,17 @@ def _check_type(content_type: str) -> None:
         raise HTTPException(415, "Send JSON, and the header Content-Type: application/json")
 
 
-def router(prefix: str, tag: str, route: type[APIRoute] = SmallBodyRoute) -> FastPathRouter:
-    """Return a router for built-in routes."""
+def built_in_router(
+    prefix: str = "", tag: str | None = None, route: type[APIRoute] = SmallBodyRoute
+) -> FastPathRouter:
+    """Return a router for built-in routes.
+
+    Args:
+        tag: of the documentation; None for a router that another includes, whose tag it gets.
+    """
     return FastPathRouter(
         prefix=prefix,
-        tags=[tag],
+        tags=None if tag is None else [tag],
         route_class=route,
         responses=OTHER_PROBLEMS,
     )

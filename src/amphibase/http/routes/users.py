@@ -19,7 +19,7 @@ from amphibase.http.dependencies import (
     current_user,
 )
 from amphibase.http.routes.fast_path import FastPathRouter
-from amphibase.http.routes.route import router
+from amphibase.http.routes.route import built_in_router
 from amphibase.http.row_serializer import RowSerializer
 from amphibase.http.schemas import (
     Ban,
@@ -41,18 +41,24 @@ FOR_ADMINS = [Depends(admin_user)]
 
 @cache
 def routes(user: type[User]) -> FastPathRouter:
-    """Build the routes, whose responses have the fields of the profile's class."""
-    users = router("/users", "users")
+    """Return the routes, whose responses have the fields of the profile's class; one router for all
+    apps."""
+    router = built_in_router("/users", "users")
+    _add_own_profile(router, user)
+    _add_administration(router, user)
+    return router
+
+
+def _add_own_profile(router: FastPathRouter, user: type[User]) -> None:
     user_read: Any = read_model(user)
     serializer = RowSerializer(user)
     update_me_body: Any = with_own_columns(user, UpdateMe, partial=True)
-    list_of_users: Any = ListOf[user_read]
 
-    @users.get("/me", response_model=user_read, summary="My profile")
+    @router.get("/me", response_model=user_read, summary="My profile")
     async def me(user: CurrentUser) -> Any:
         return user
 
-    @users.fast_path(me)
+    @router.fast_path(me)
     async def me_on_fast_path(request: Request) -> Response:
         token = await bearer(request)
         if token is None:
@@ -65,17 +71,22 @@ def routes(user: type[User]) -> FastPathRouter:
             profile = await current_user(request, caller)
         return serializer.response(profile)
 
-    @users.patch("/me", response_model=user_read, summary="Change my profile")
+    @router.patch("/me", response_model=user_read, summary="Change my profile")
     async def update_me(changes: update_me_body, db: Mounted, me: CurrentUser) -> Any:
         return await db.state.users.update(
             me.id, name=changes.name, columns=own_values(user, changes)
         )
 
-    @users.delete("/me", status_code=204, summary="Delete my account")
+    @router.delete("/me", status_code=204, summary="Delete my account")
     async def delete_me(db: Mounted, user: CurrentUser) -> None:
         await db.state.users.delete(user.id)
 
-    @users.get(
+
+def _add_administration(router: FastPathRouter, user: type[User]) -> None:
+    user_read: Any = read_model(user)
+    list_of_users: Any = ListOf[user_read]
+
+    @router.get(
         "",
         response_model=list_of_users,
         dependencies=FOR_ADMINS,
@@ -102,7 +113,7 @@ def routes(user: type[User]) -> FastPathRouter:
             next_cursor=page.next_cursor,
         )
 
-    @users.post(
+    @router.post(
         "",
         status_code=201,
         response_model=user_read,
@@ -114,7 +125,7 @@ def routes(user: type[User]) -> FastPathRouter:
             new.email, password=new.password, name=new.name, admin=new.admin
         )
 
-    @users.post(
+    @router.post(
         "/invitations",
         status_code=202,
         dependencies=FOR_ADMINS,
@@ -123,11 +134,11 @@ def routes(user: type[User]) -> FastPathRouter:
     async def invite(new: Invite, db: Mounted) -> None:
         await db.state.users.invite(new.email, name=new.name, admin=new.admin)
 
-    @users.get("/{id}", response_model=user_read, dependencies=FOR_ADMINS, summary="One user")
+    @router.get("/{id}", response_model=user_read, dependencies=FOR_ADMINS, summary="One user")
     async def get_user(id: UUID, db: Mounted) -> Any:
         return await db.state.users.get(id)
 
-    @users.patch(
+    @router.patch(
         "/{id}", response_model=user_read, dependencies=FOR_ADMINS, summary="Change a user"
     )
     async def update_user(id: UUID, changes: UpdateUser, db: Mounted) -> Any:
@@ -139,11 +150,11 @@ def routes(user: type[User]) -> FastPathRouter:
             admin=changes.admin,
         )
 
-    @users.delete("/{id}", status_code=204, dependencies=FOR_ADMINS, summary="Delete a user")
+    @router.delete("/{id}", status_code=204, dependencies=FOR_ADMINS, summary="Delete a user")
     async def delete_user(id: UUID, db: Mounted) -> None:
         await db.state.users.delete(id)
 
-    @users.post(
+    @router.post(
         "/{id}/ban",
         response_model=user_read,
         dependencies=FOR_ADMINS,
@@ -153,13 +164,11 @@ def routes(user: type[User]) -> FastPathRouter:
         duration = FOREVER if body.seconds is None else timedelta(seconds=body.seconds)
         return await db.state.users.ban(id, duration)
 
-    @users.delete(
+    @router.delete(
         "/{id}/ban", response_model=user_read, dependencies=FOR_ADMINS, summary="Lift a ban"
     )
     async def lift_ban(id: UUID, db: Mounted) -> Any:
         return await db.state.users.ban(id, None)
-
-    return users
 
 
 def _is_active(profile: Any) -> bool:

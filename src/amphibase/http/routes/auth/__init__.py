@@ -1,0 +1,1 @@
+"""/auth: how users sign up and in, one module for each group of routes."""
