@@ -152,7 +152,7 @@ async def test_everyone_may_ask_for_health_settings_and_keys(api: Api) -> None:
     assert settings["external"]["github"] is False
     assert (settings["disable_signup"], settings["mailer_autoconfirm"]) == (False, True)
     assert "x" not in settings["external"]
-    assert settings["saml_private_key_next_configured"] is False
+    assert settings["saml_private_key_next_configured"] is True
     keys = await api.get("/.well-known/jwks.json")
     assert keys.headers["cache-control"] == "public, max-age=600"
     (key,) = keys.json()["keys"]

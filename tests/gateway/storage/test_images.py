@@ -142,6 +142,29 @@ async def test_an_image_stands_upright_and_says_nothing_beside_the_picture(api: 
     assert (image.size, dict(image.getexif())) == ((50, 100), {})
 
 
+@pytest.mark.parametrize(
+    ("transform", "description"),
+    [
+        ({}, None),
+        ({"quality": 70}, "quality:70"),
+        ({"width": 50, "format": "origin"}, "width:50,resizing_type:fill"),
+        (
+            {"width": 60, "height": 50, "resize": "contain", "quality": 70, "format": "avif"},
+            "height:50,width:60,resizing_type:fit,quality:70,format:avif",
+        ),
+        ({"height": 3000, "resize": "fill"}, "height:2500,resizing_type:force"),
+    ],
+)
+async def test_a_header_says_how_an_image_was_changed(
+    api: Api, transform: dict[str, Any], description: str | None
+) -> None:
+    await api.bucket(public=True)
+    await upload(api, picture())
+    query = "&".join(f"{name}={value}" for name, value in transform.items())
+    response = await api.get(f"/render/image/public/b/a.png?{query}", token=None)
+    assert response.headers.get("x-transformations") == description
+
+
 async def test_an_image_that_is_wider_than_any_is_shown_smaller(api: Api) -> None:
     await api.bucket(public=True)
     await upload(api, picture(size=(17_000, 10)))

@@ -96,7 +96,8 @@ async def settings(core: Core, request: Request) -> Response:
             "phone_autoconfirm": current.sms_autoconfirm,
             "sms_provider": "",
             "saml_enabled": False,
-            "saml_private_key_next_configured": False,
+            # GoTrue says so of no key at all, too.
+            "saml_private_key_next_configured": True,
             "passkeys_enabled": False,
         }
     )

@@ -38,6 +38,8 @@ MAX_SECONDS = 20.0
 AVIF_SPEED = 8
 """Of 0 to 10, at which the largest image takes seconds and not minutes."""
 
+_RESIZING_TYPES = {"cover": "fill", "contain": "fit", "fill": "force"}
+
 FORMATS: dict[Format, str] = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
@@ -64,6 +66,19 @@ class Transformation(StorageModel):
     resize: Literal["cover", "contain", "fill"] = "cover"
     quality: int = Field(DEFAULT_QUALITY, ge=20, le=100)
     format: Literal["origin", "webp", "avif"] | None = None
+
+    @property
+    def description(self) -> str:
+        """What is asked for, as upstream says it in `X-Transformations`."""
+        sides = (("height", self.height), ("width", self.width))
+        parts = [f"{name}:{min(side, MAX_SIDE)}" for name, side in sides if side is not None]
+        if parts:
+            parts.append(f"resizing_type:{_RESIZING_TYPES[self.resize]}")
+        if "quality" in self.model_fields_set:
+            parts.append(f"quality:{self.quality}")
+        if self.format not in (None, "origin"):
+            parts.append(f"format:{self.format}")
+        return ",".join(parts)
 
 
 class ImageRenderer:

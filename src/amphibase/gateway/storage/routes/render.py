@@ -63,6 +63,8 @@ async def _respond(
     download = request.query_params.get("download")
     headers = responses.headers_of(row, download=download, expires=expires)
     headers["Vary"] = "Accept"
+    if wanted.description:
+        headers["X-Transformations"] = wanted.description
     headers.pop("Accept-Ranges")
     # Another form has other bytes: its tag says of which ones they are made, and how.
     form = f"{headers['ETag']} {wanted.model_dump_json()} {takes_webp}"
