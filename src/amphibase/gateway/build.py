@@ -1,5 +1,6 @@
 """From settings to a gateway with all services."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,9 +32,18 @@ MAX_AUTH_BODY_BYTES = 1024 * 1024
 
 MAX_BROADCAST_BODY_BYTES = 16 * 1024 * 1024
 
+
+def websocket_protocol(**arguments: Any) -> asyncio.Protocol:
+    """Build uvicorn's protocol of a connection that becomes a WebSocket; its library is imported
+    for the first one, since many projects have none."""
+    from amphibase.gateway.websocket_protocol import WebSocketProtocol
+
+    return WebSocketProtocol(**arguments)
+
+
 WEBSOCKET_OPTIONS: Mapping[str, Any] = MappingProxyType(
     {
-        "ws": "amphibase.gateway.websocket_protocol:WebSocketProtocol",
+        "ws": websocket_protocol,
         "ws_max_size": 5_000_000,
         "ws_per_message_deflate": False,
     }

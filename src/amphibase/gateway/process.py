@@ -267,6 +267,7 @@ def _project(settings: GatewaySettings, folder: DataDir, roles: "RoleUrls", url:
 @asynccontextmanager
 async def _serving_beside(apps: Sequence[tuple[ASGIApp, socket]]) -> AsyncIterator[None]:
     """Serve applications on sockets of their own for the block."""
+    from amphibase.gateway.build import WEBSOCKET_OPTIONS
     from amphibase.server import server
 
     servers = [
@@ -276,6 +277,7 @@ async def _serving_beside(apps: Sequence[tuple[ASGIApp, socket]]) -> AsyncIterat
             graceful_seconds=GRACEFUL_SECONDS,
             handles_signals=False,
             lifespan="off",
+            **WEBSOCKET_OPTIONS,
         )
         for app, _ in apps
     ]
