@@ -237,6 +237,12 @@ async def test_every_page_may_ask_beforehand_and_read_the_response(
         assert name in response.headers["access-control-expose-headers"]
 
 
+async def test_a_response_to_no_page_lists_no_headers(client: httpx.AsyncClient) -> None:
+    response = await client.get("/rest/v1/notes")
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "access-control-expose-headers" not in response.headers
+
+
 @pytest.mark.parametrize("path", ["/rest/v1/notes", "/rest/v1/notes?fail=lost", "/graphql/v1"])
 async def test_where_origins_are_named_no_other_page_reads_a_response(path: str) -> None:
     mounts = {"/rest/v1": Mount(Telling, allowed_origins=["https://own.example"])}

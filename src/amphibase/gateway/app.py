@@ -27,18 +27,22 @@ TAKE_SECONDS = 20
 Headers = list[tuple[bytes, bytes]]
 
 METHODS = b"GET,HEAD,PUT,PATCH,POST,DELETE,OPTIONS,TRACE,CONNECT"
-EXPOSED = b", ".join(
-    b"Content-Encoding Content-Language Content-Length Content-Location Content-Profile "
-    b"Content-Range Content-Type Date ETag Last-Modified Link Location Preference-Applied "
-    b"Proxy-Status Range-Unit Retry-After Server Tus-Resumable Tus-Version Tus-Extension "
-    b"Tus-Max-Size Upload-Offset Upload-Length Upload-Metadata Upload-Expires "
-    b"Upload-Defer-Length X-Supabase-Api-Version X-Total-Count".split()
+EXPOSES = (
+    b"access-control-expose-headers",
+    b", ".join(
+        b"Content-Encoding Content-Language Content-Length Content-Location Content-Profile "
+        b"Content-Range Content-Type Date ETag Last-Modified Link Location Preference-Applied "
+        b"Proxy-Status Range-Unit Retry-After Server Tus-Resumable Tus-Version Tus-Extension "
+        b"Tus-Max-Size Upload-Offset Upload-Length Upload-Metadata Upload-Expires "
+        b"Upload-Defer-Length X-Supabase-Api-Version X-Total-Count".split()
+    ),
 )
-OPEN: Headers = [
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", EXPOSED),
-]
+OPEN: Headers = [(b"access-control-allow-origin", b"*")]
 """Any page may call: a caller authenticates by a token that it sends itself, never by a cookie."""
+
+OPEN_TO_PAGE: Headers = [*OPEN, EXPOSES]
+"""As PostgREST, which names the headers in responses to pages alone: they are long to check and to
+send."""
 
 NO_ROUTE = "no Route matched with those values"
 INVALID_KEY = {
@@ -91,13 +95,13 @@ class Mount:
     def cors(self, origin: bytes | None) -> Headers:
         """Return the headers by which a browser lets a page have the response."""
         if not self.allowed_origins:
-            return OPEN
+            return OPEN if origin is None else OPEN_TO_PAGE
         if origin is None or origin.decode("latin-1") not in self.allowed_origins:
             return []
         return [
             (b"access-control-allow-origin", origin),
             (b"access-control-allow-credentials", b"true"),
-            (b"access-control-expose-headers", EXPOSED),
+            EXPOSES,
         ]
 
     async def close(self) -> None:
@@ -185,7 +189,7 @@ class Gateway:
         if is_graphql:
             path = GRAPHQL_CALL
         prefix = self._prefix(path)
-        if prefix is not None and self._mounts[prefix].allowed_origins:
+        if prefix is not None:
             exchange.cors = self._mounts[prefix].cors(headers.get(b"origin"))
         if scope["method"] == "OPTIONS" and _is_preflight(headers):
             await exchange.respond(200, None, _preflight(headers, exchange.cors))
@@ -385,7 +389,7 @@ def _preflight(headers: Mapping[bytes, bytes], cors: Headers) -> Headers:
     if not cors:
         return []
     allowed = [
-        *(header for header in cors if header[0] != b"access-control-expose-headers"),
+        *(header for header in cors if header is not EXPOSES),
         (b"access-control-allow-methods", METHODS),
         (b"access-control-max-age", b"3600"),
     ]
