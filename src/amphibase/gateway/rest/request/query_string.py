@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from amphibase.gateway.rest.errors.base import InvalidRange, ParseError
-from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS
+from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS, cached
 from amphibase.gateway.rest.request.names import read_key, read_names
 from amphibase.gateway.rest.request.query import OrderingTerm, QueryParams, Range, SelectItem
 from amphibase.gateway.rest.request.select import read_order, read_select
@@ -52,6 +52,12 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[QueryParams, list[V
         ParseError: a parameter cannot be read.
         InvalidRange: a limit below 0.
     """
+    query, values = _read(text, is_call)
+    return query, values.copy()
+
+
+@cached(1000)
+def _read(text: str, is_call: bool) -> tuple[QueryParams, list[Value]]:
     length = 0
     shape: list[str | bool] = [is_call]
     lifted: list[str] = []
