@@ -1,7 +1,7 @@
 """The Data API as a service: an ASGI application for tables, views and functions."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import IO
 
@@ -148,10 +148,13 @@ class RestApp:
         if scope["type"] != "http":
             await deny_websocket(scope, receive, send)
             return
+        trace_header = b""
         try:
             if not self._started:
                 await self.start()
-            response = await self._respond(scope, receive)
+            handlers = self._cache.current
+            trace_header = handlers.trace_header
+            response = await self._respond(handlers, scope, receive)
         except RestError as error:
             response = error_response(error, minimal=self._are_errors_minimal)
         except Unavailable as error:
@@ -162,7 +165,8 @@ class RestApp:
             response = error_response(CatalogNotLoaded())
         except _ClientGone:
             return
-        self._trace(scope, response)
+        if trace_header:
+            response.headers.append((trace_header, dict(scope["headers"]).get(trace_header, b"")))
         if response.status in BODILESS:
             response.drop_body()
         await send(
@@ -181,16 +185,16 @@ class RestApp:
         except CatalogNotLoaded:
             return self._settings.are_errors_minimal
 
-    def _trace(self, scope: Scope, response: RestResponse) -> None:
-        """Repeat the header by which a request is followed from server to server."""
-        with suppress(CatalogNotLoaded):
-            if name := self._cache.current.trace_header:
-                response.headers.append((name, dict(scope["headers"]).get(name, b"")))
+    def _respond(
+        self, handlers: "_Handlers", scope: Scope, receive: Receive
+    ) -> Awaitable[RestResponse]:
+        if handlers.is_timed:
+            return self._respond_timed(handlers, scope, receive)
+        return self._run(handlers, scope, receive, None)
 
-    async def _respond(self, scope: Scope, receive: Receive) -> RestResponse:
-        handlers = self._cache.current
-        if not handlers.is_timed:
-            return await self._run(handlers, scope, receive, None)
+    async def _respond_timed(
+        self, handlers: "_Handlers", scope: Scope, receive: Receive
+    ) -> RestResponse:
         timings = Timings()
         response = await self._run(handlers, scope, receive, timings)
         timings.mark("response")
