@@ -72,7 +72,6 @@ class RequestHandler:
     ) -> None:
         self._catalog = catalog
         self._settings = settings
-        self._transaction_settings = transaction_settings
         self._executor = executor
         self._prepare = RequestPreparer(catalog, settings, transaction_settings).prepare
         self._prepared = lru_cache(_MAX_PREPARED)(self._prepare)
@@ -149,7 +148,7 @@ class RequestHandler:
         prepare = self._prepared if request.is_cached and is_short else self._prepare
         if timings is not None:
             timings.mark("parse")
-        prepared = prepare(request, role.name, query, columns, content)
+        prepared = prepare(request, role, query, columns, content)
         if timings is not None:
             timings.mark("plan")
         return RequestContext(request, role, prepared, query, values, payload, timings)
@@ -185,13 +184,12 @@ class RequestHandler:
         Args:
             check: what has to hold of its row, else nothing is changed.
         """
-        preferences, _, compiled, settings, is_read = context.prepared
+        preferences, _, compiled, first, isolation, is_read = context.prepared
         estimate = compiled.estimate
         query = RoleQuery(
             compiled.main.bind(context.values, context.body),
             context.role,
-            settings.values,
-            self._transaction_settings.before,
+            first,
             is_read,
             None if is_read else check,
             not is_read
@@ -200,7 +198,7 @@ class RequestHandler:
                 if preferences.end is None
                 else preferences.end == "rollback"
             ),
-            settings.isolation,
+            isolation,
             None if estimate is None else estimate.bind(context.values),
         )
         try:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
+from amphibase.backend import Isolation
+from amphibase.database.statement import Call
 from amphibase.gateway.rest.errors.base import InvalidPreferences, NotAcceptable
 from amphibase.gateway.rest.plan.call import choose_function
 from amphibase.gateway.rest.plan.negotiation import AS_JSON, NegotiatedMediaType, negotiate
@@ -17,7 +19,9 @@ from amphibase.gateway.rest.request.request import ApiRequest
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
-from amphibase.gateway.rest.transaction.settings import LocalSettings, TransactionSettings
+from amphibase.gateway.rest.transaction.role import RequestRole
+from amphibase.gateway.rest.transaction.run import first_calls
+from amphibase.gateway.rest.transaction.settings import TransactionSettings
 
 _ACTIONS: Mapping[str, Action] = {
     "GET": "read", "HEAD": "read", "POST": "insert", "PATCH": "update", "PUT": "put",
@@ -34,14 +38,16 @@ class PreparedRequest(NamedTuple):
     """What is decided of a request whatever its values are.
 
     Attributes:
-        settings: of its transaction.
+        first: what begins its transaction.
+        isolation: of its transaction, where it is not the database's own.
         is_read: whether it runs in a read-only transaction.
     """
 
     preferences: Preferences
     negotiated: NegotiatedMediaType
     compiled: CompiledPlan
-    settings: LocalSettings
+    first: tuple[Call, ...]
+    isolation: Isolation | None
     is_read: bool
 
 
@@ -71,7 +77,7 @@ class RequestPreparer:
     def prepare(
         self,
         request: ApiRequest,
-        role: str,
+        role: RequestRole,
         query: QueryParams,
         columns: tuple[str, ...],
         content: Content | None,
@@ -79,7 +85,6 @@ class RequestPreparer:
         """Decide all that does not depend on values.
 
         Args:
-            role: of the database.
             columns: that the body names.
         """
         preferences = self._preferences(request)
@@ -107,12 +112,16 @@ class RequestPreparer:
         compiled = self._statements.get(key._replace(media=media))
         if preferences.invalid and preferences.is_strict:
             raise InvalidPreferences(preferences.invalid)
-        settings = self._transaction_settings.settings(request, role, preferences.timezone)
+        transactions = self._transaction_settings
+        settings = transactions.settings(request, role.name, preferences.timezone)
         is_read = request.is_read
         if call := compiled.plan.call:
             is_read = is_read or call.function.volatility != "volatile"
             settings = settings.overridden(call.function.settings)
-        return PreparedRequest(preferences, negotiated, compiled, settings, is_read)
+        first = first_calls(role, settings.values, transactions.before, read_only=is_read)
+        return PreparedRequest(
+            preferences, negotiated, compiled, first, settings.isolation, is_read
+        )
 
     def _preferences(self, request: ApiRequest) -> Preferences:
         header = request.headers.get("prefer")

@@ -15,7 +15,7 @@ from amphibase.gateway.rest.schema.catalog import Catalog, Name, Routine, Table
 from amphibase.gateway.rest.schema.suggestions import no_table
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.transaction.role import RequestRole
-from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery
+from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery, first_calls
 from amphibase.gateway.rest.transaction.settings import TransactionSettings
 
 _USABLE = Statement(
@@ -87,7 +87,8 @@ class RootHandler:
         quoted = request.schema.replace('"', '""')
         call = Call(_USABLE, [f'"{quoted}"'])
         settings = self._transaction_settings.settings(request, role.name).values
-        query = RoleQuery(call, role, settings, self._transaction_settings.before, is_read=True)
+        first = first_calls(role, settings, self._transaction_settings.before, read_only=True)
+        query = RoleQuery(call, role, first, is_read=True)
         row, _ = await self._executor.run(query)
         tables, functions = (set(orjson.loads(cell)) if cell else set() for cell in row)
         return tables, functions

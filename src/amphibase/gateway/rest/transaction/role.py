@@ -28,9 +28,11 @@ _CLAIM_FAULTS = {
 _NO_KEY = "None of the keys was able to decode the JWT"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RequestRole:
     """A role of the database, and what its token says.
+
+    It is compared by identity, so that it is a cheap key of what is derived from it.
 
     Attributes:
         claims: JSON for `request.jwt.claims`.

@@ -16,7 +16,7 @@ import psycopg
 from amphibase.backend import Isolation
 from amphibase.database.impersonation import Impersonation
 from amphibase.database.pool import Cells, PipelinePool, PoolTimeout
-from amphibase.database.statement import Call, Statement
+from amphibase.database.statement import Call
 from amphibase.gateway.rest.errors.base import (
     FINAL_STATUSES,
     AcquisitionTimeout,
@@ -37,9 +37,8 @@ class RoleQuery(NamedTuple):
 
     Attributes:
         call: the statement; it gives one row.
+        first: what goes before it, as `first_calls` returns it.
         estimate: a statement that says how many rows there may be.
-        settings: of the transaction, by name; the role apart.
-        before: functions that are called first, as SQL.
         is_read: in a read-only transaction, which may be sent again where the connection breaks.
         check: what has to hold for a commit.
         rolls_back: whatever is done is undone.
@@ -48,8 +47,7 @@ class RoleQuery(NamedTuple):
 
     call: Call
     role: RequestRole
-    settings: Mapping[str, str]
-    before: tuple[str, ...] = ()
+    first: tuple[Call, ...]
     is_read: bool = False
     check: Check | None = None
     rolls_back: bool = False
@@ -81,7 +79,7 @@ class RoleExecutor:
         try:
             if query.check is None and not query.rolls_back and query.isolation is None:
                 results = await self.pool.run_raw(
-                    *calls, again=query.is_read, skip=len(query.before) + 1
+                    *calls, again=query.is_read, skip=len(query.first)
                 )
             else:
                 results = await self._run_held(query, calls)
@@ -110,12 +108,24 @@ def _joined(rows: list[Cells]) -> Cells:
     return (b"\n".join(row[0] or b"" for row in rows),)
 
 
-def calls_of(query: RoleQuery) -> list[Call]:
-    """Return what a query runs, in this order: its settings and role, `before`, its call."""
-    impersonation = Impersonation(query.role.name, query.role.claims, query.settings)
-    first = impersonation.call(read_only=query.is_read)
-    calls = [first, *(Call(Statement(sql)) for sql in query.before), query.call]
-    return calls if query.estimate is None else [*calls, query.estimate]
+def first_calls(
+    role: RequestRole, settings: Mapping[str, str], before: Sequence[Call], *, read_only: bool
+) -> tuple[Call, ...]:
+    """Return what begins the transaction of a role.
+
+    Args:
+        settings: of the transaction, by name.
+        before: functions that are called as the role, before its own statement.
+    """
+    impersonation = Impersonation(role.name, role.claims, settings)
+    return (impersonation.call(read_only=read_only), *before)
+
+
+def calls_of(query: RoleQuery) -> tuple[Call, ...]:
+    """Return what a query runs, in this order."""
+    if query.estimate is None:
+        return (*query.first, query.call)
+    return (*query.first, query.call, query.estimate)
 
 
 def translate(error: psycopg.Error, role: RequestRole) -> RestError:

@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 import orjson
 
 from amphibase.backend import Isolation
+from amphibase.database.statement import Call, Statement
 from amphibase.gateway.rest.request.request import ApiRequest
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.sql.fragments import listed, qualified
@@ -22,7 +23,7 @@ class TransactionSettings:
         app_settings: of every transaction, by name (PGRST_APP_SETTINGS_…).
 
     Attributes:
-        before: what is called before each request's own statement, as SQL.
+        before: what is called before each request's own statement.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class TransactionSettings:
             schema: listed(dict.fromkeys((schema, *extra_search_path)))
             for schema in catalog.schemas
         }
-        self.before = (f"SELECT {call_of(pre_request)}",) if pre_request else ()
+        self.before = (Call(Statement(f"SELECT {call_of(pre_request)}")),) if pre_request else ()
 
     def settings(
         self, request: ApiRequest, role: str, timezone: str | None = None
