@@ -13,7 +13,6 @@ from tests.database.pools import call
 from amphibase.database.engine import Database, PoolOptions
 from amphibase.database.impersonation import (
     Impersonation,
-    RoleNotAllowed,
     as_connection_user,
     impersonate,
 )
@@ -135,17 +134,3 @@ async def test_functions_of_the_same_names_do_not_come_before_the_servers(
     _, inside = await database.pipeline.run(ann(role).call(), call(STATE))
     assert inside == [became(role)]
     await database.close()
-
-
-@pytest.mark.usefixtures("authenticator")
-async def test_a_token_names_no_role_but_those_of_authenticator(
-    database: Database, role: str
-) -> None:
-    async with database.write() as connection:
-        owner = (await state(connection))[0]
-        await impersonate(connection, ann(role), of_authenticator=True)
-        assert (await state(connection))[0] == role
-    for name in (owner, "none", "nobody", "pg_read_all_data"):
-        with pytest.raises(RoleNotAllowed, match=f'role "{name}" does not exist'):
-            async with database.write() as connection:
-                await impersonate(connection, ann(name), of_authenticator=True)

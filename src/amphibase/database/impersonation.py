@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
-
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection
+from typing import TYPE_CHECKING, NamedTuple
 
 from amphibase.database.statement import Call, Statement
+
+if TYPE_CHECKING:  # without the engine, nothing of it is imported
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 CLAIMS = "request.jwt.claims"
 """Where PostgREST puts a token's claims, and `auth.uid()` finds them."""
@@ -70,44 +71,21 @@ class Impersonation(NamedTuple):
         `of_authenticator`; else nobody is impersonated, and nothing that follows may be read."""
         return [*rows] == [(len(self.settings) + 2 + read_only,)]
 
-    def driver_call(self) -> tuple[bytes, tuple[str, ...]]:
-        """Return the statement for psycopg and its values, for a connection that may assume more
-        roles than a token may name; see `impersonate`.
-
-        Its one row is the number of the settings and two, if `authenticator` may assume the role;
-        else nobody is impersonated, and nothing that follows may be read.
-        """
-        sql = _driver_sql(tuple(self.settings), of_authenticator=True)
-        return sql.encode(), self._values()
-
-    def impersonate(self, connection: Connection, *, of_authenticator: bool = False) -> None:
-        """Begin it on a connection in a transaction.
-
-        Args:
-            of_authenticator: whether the connection may assume more roles than a token may name:
-                then it is one of those that `authenticator` may assume.
-
-        Raises:
-            RoleNotAllowed: it is not.
-        """
-        sql = _driver_sql(tuple(self.settings), of_authenticator=of_authenticator)
-        count = connection.exec_driver_sql(sql, self._values()).scalar_one()
-        if count != len(self.settings) + 2:
-            raise RoleNotAllowed(self.role)
+    def impersonate(self, connection: "Connection") -> None:
+        """Begin it on a connection of the engine in a transaction."""
+        connection.exec_driver_sql(_driver_sql(tuple(self.settings)), self._values())
 
     def _values(self) -> tuple[str, ...]:
         return (*self.settings.values(), self.claims, self.role)
 
 
-async def impersonate(
-    connection: AsyncConnection, impersonation: Impersonation, *, of_authenticator: bool = False
-) -> None:
-    """Run the rest of a transaction as another role; see `Impersonation.impersonate`."""
-    await connection.run_sync(impersonation.impersonate, of_authenticator=of_authenticator)
+async def impersonate(connection: "AsyncConnection", impersonation: Impersonation) -> None:
+    """Run the rest of a transaction of the engine as another role."""
+    await connection.run_sync(impersonation.impersonate)
 
 
 @asynccontextmanager
-async def as_connection_user(connection: AsyncConnection) -> AsyncIterator[None]:
+async def as_connection_user(connection: "AsyncConnection") -> AsyncIterator[None]:
     """Read as the user that the connection was opened as, within an impersonated transaction.
 
     However the block ends, its savepoint is undone, and with it the role, the claims and whatever
@@ -128,11 +106,10 @@ def _statement(names: tuple[str, ...], *, read_only: bool, of_authenticator: boo
 
 
 @lru_cache(1024)
-def _driver_sql(names: tuple[str, ...], *, of_authenticator: bool) -> str:
+def _driver_sql(names: tuple[str, ...]) -> str:
     """Return the statement with the driver's placeholders."""
     escaped = tuple(name.replace("%", "%%") for name in names)
-    role = _ROLE_OF_AUTHENTICATOR if of_authenticator else _ROLE
-    return _write(escaped, ["%s"] * (len(names) + 2), role)
+    return _write(escaped, ["%s"] * (len(names) + 2), _ROLE)
 
 
 def _write(

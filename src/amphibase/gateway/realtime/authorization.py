@@ -8,12 +8,12 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+import psycopg
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.database.engine import Database
-from amphibase.database.impersonation import Impersonation, RoleNotAllowed, impersonate
+from amphibase.database.impersonation import Impersonation, RoleNotAllowed
+from amphibase.database.pipeline_connection import PipelineTransaction
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.errors import AmphibaseError, Forbidden, Unavailable
 from amphibase.gateway.realtime.tokens import ChannelCaller
 from amphibase.redaction import redacted_logger
@@ -42,7 +42,7 @@ class Authorization:
         database: as the owner of `realtime.messages`, who may become the roles of callers.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: PipelineDatabase) -> None:
         self._database = database
 
     async def readable(self, caller: ChannelCaller, topic: str) -> Collection[str]:
@@ -54,19 +54,17 @@ class Authorization:
             Unavailable: the database cannot be reached.
         """
         try:
-            async with self._database.write() as connection:
-                savepoint = await connection.begin_nested()
+            async with self._database.write() as connection, connection.undone():
                 values = [{"topic": topic, "extension": each} for each in (BROADCAST, PRESENCE)]
-                ids = [await connection.scalar(_INSERT_KNOWN, each) for each in values]
+                added = await connection.fetch(*((_INSERT_KNOWN, each) for each in values))
+                ids = [each.scalar_one() for each in added]
                 await _become(connection, caller, topic)
-                visible = set(await connection.scalars(_VISIBLE, {"ids": ids}))
-                await savepoint.rollback()
-                return visible
+                return {*await connection.scalars(_VISIBLE, {"ids": ids})}
         except RoleNotAllowed:
             return ()
         except Unavailable:
             raise
-        except (AmphibaseError, SQLAlchemyError) as error:
+        except (AmphibaseError, psycopg.Error) as error:
             _log(error, topic)
             return ()
 
@@ -77,22 +75,20 @@ class Authorization:
             Unavailable: the database cannot be reached.
         """
         try:
-            async with self._database.write() as connection:
-                savepoint = await connection.begin_nested()
+            async with self._database.write() as connection, connection.undone():
                 await _become(connection, caller, topic)
                 await connection.execute(_INSERT, {"topic": topic, "extension": extension})
-                await savepoint.rollback()
                 return True
         except (Forbidden, RoleNotAllowed):
             return False
         except Unavailable:
             raise
-        except (AmphibaseError, SQLAlchemyError) as error:
+        except (AmphibaseError, psycopg.Error) as error:
             _log(error, topic)
             return False
 
 
-async def _become(connection: AsyncConnection, caller: ChannelCaller, topic: str) -> None:
+async def _become(connection: PipelineTransaction, caller: ChannelCaller, topic: str) -> None:
     claims: dict[str, Any] = json.loads(caller.claims)
     settings = {
         "realtime.topic": topic,
@@ -101,8 +97,7 @@ async def _become(connection: AsyncConnection, caller: ChannelCaller, topic: str
         "request.headers": "{}",
         "statement_timeout": str(STATEMENT_MILLISECONDS),
     }
-    impersonation = Impersonation(caller.role, caller.claims, settings)
-    await impersonate(connection, impersonation, of_authenticator=True)
+    await connection.impersonate(Impersonation(caller.role, caller.claims, settings))
 
 
 def _log(error: Exception, topic: str) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.database.engine import Database, PoolOptions
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.gateway.realtime import database_messages
 from amphibase.gateway.realtime.authorization import Authorization
 from amphibase.gateway.realtime.changes import check
@@ -35,7 +35,7 @@ class RealtimeContext:
     def __init__(self, settings: RealtimeSettings, database_url: str, tokens: KeyRing) -> None:
         self.settings = settings
         self.tokens = tokens
-        self.database = Database(database_url, PoolOptions(size=settings.db_pool))
+        self.database = PipelineDatabase(database_url, settings.db_pool)
         self.authorization = Authorization(self.database)
         self.publisher = Publisher(self.database)
         self.feed = Feed(

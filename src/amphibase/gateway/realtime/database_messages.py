@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
-from amphibase.database.engine import Database
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.gateway.realtime.frames import Push, UserBroadcast, UserBroadcastPush
 from amphibase.gateway.realtime.join import TOPIC_PREFIX, Replay
 from amphibase.gateway.realtime.topics import Topics
@@ -47,7 +47,7 @@ def deliver(change: RowChange, topics: Topics) -> None:
         receiver.push(push)
 
 
-async def read_newest(database: Database, name: str, replay: Replay) -> Sequence[Push]:
+async def read_newest(database: PipelineDatabase, name: str, replay: Replay) -> Sequence[Push]:
     """Return the newest messages of a private topic, the oldest of them first.
 
     Raises:

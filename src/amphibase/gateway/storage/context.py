@@ -6,7 +6,7 @@ from starlette.requests import Request
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.blobs.base import parse_uuid
 from amphibase.blobs.disk import DiskBlobs
-from amphibase.database.engine import Database, PoolOptions
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.gateway.storage.bucket_storage import BucketStorage
 from amphibase.gateway.storage.caller import (
     SERVICE_ROLE,
@@ -39,7 +39,7 @@ class StorageContext:
 
     def __init__(self, settings: StorageSettings, database_url: str, tokens: KeyRing) -> None:
         self.settings = settings
-        self.database = Database(database_url, PoolOptions(size=settings.db_pool))
+        self.database = PipelineDatabase(database_url, settings.db_pool)
         self.blobs = DiskBlobs(settings.file_storage_backend_path / "objects")
         self.parts = DiskBlobs(settings.file_storage_backend_path / "parts")
         self.transactions = StorageTransactions(self.database)

@@ -3,12 +3,11 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+import psycopg
 
-from amphibase.database import impersonation
-from amphibase.database.engine import Database
 from amphibase.database.impersonation import Impersonation, RoleNotAllowed
+from amphibase.database.pipeline_connection import PipelineTransaction
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.errors import AmphibaseError, Conflict, Forbidden, ForeignKeyViolation
 from amphibase.gateway.database_errors import driver_error, log_missing_right, raised_error
 from amphibase.gateway.storage.caller import StorageCaller
@@ -33,11 +32,11 @@ class StorageTransactions:
         database: as a role that owns the tables and may become the roles of callers.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: PipelineDatabase) -> None:
         self._database = database
 
     @asynccontextmanager
-    async def as_admin(self) -> AsyncIterator[AsyncConnection]:
+    async def as_admin(self) -> AsyncIterator[PipelineTransaction]:
         """Begin a transaction that sees every row. Raises StorageError."""
         with _translated_errors():
             async with self._database.write() as connection:
@@ -46,7 +45,7 @@ class StorageTransactions:
     @asynccontextmanager
     async def as_caller(
         self, caller: StorageCaller, operation: str, *, deletes: bool = False
-    ) -> AsyncIterator[AsyncConnection]:
+    ) -> AsyncIterator[PipelineTransaction]:
         """Begin a transaction that sees and changes what the caller may.
 
         Args:
@@ -62,7 +61,7 @@ class StorageTransactions:
 
 
 async def impersonate(
-    connection: AsyncConnection, caller: StorageCaller, operation: str, *, deletes: bool = False
+    connection: PipelineTransaction, caller: StorageCaller, operation: str, *, deletes: bool = False
 ) -> None:
     """Continue a transaction as the caller, until it or its savepoint ends.
 
@@ -81,9 +80,7 @@ async def impersonate(
     }
     try:
         # A token names the role: as with the Data API, it takes those that `authenticator` may.
-        await impersonation.impersonate(
-            connection, Impersonation(caller.role, caller.claims, settings), of_authenticator=True
-        )
+        await connection.impersonate(Impersonation(caller.role, caller.claims, settings))
     except RoleNotAllowed as error:
         raise AccessDenied(str(error)) from None
 
@@ -102,7 +99,7 @@ def _translated_errors() -> Iterator[None]:
         raise AccessDenied(_message(error)) from None
     except StorageError:
         raise
-    except (AmphibaseError, SQLAlchemyError) as error:
+    except (AmphibaseError, psycopg.Error) as error:
         log_missing_right(error, CALLER_ROLE, SEARCH_PATH)
         if raised := raised_error(error):
             raise RejectedByDatabase(raised) from error

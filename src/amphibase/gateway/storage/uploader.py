@@ -13,10 +13,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.blobs.base import Blobs, parse_uuid
 from amphibase.blobs.swap import swap
+from amphibase.database.pipeline_connection import PipelineTransaction
 from amphibase.gateway.storage import bucket_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller, service_caller
 from amphibase.gateway.storage.errors import (
@@ -171,9 +171,8 @@ class Uploader:
                 row = await object_rows.find(connection, *new.path, lock=True)
                 if _identity(row) != permission.replaces:
                     # It came or changed after the check, and may not be the caller's to replace.
-                    savepoint = await connection.begin_nested()
-                    await _try_row(connection, new)
-                    await savepoint.rollback()
+                    async with connection.undone():
+                        await _try_row(connection, new)
                 await impersonate(connection, service_caller(new.caller), stored_as)
                 await object_rows.add(connection, values, overwrite=new.overwrite)
             return (values["id"], None) if row is None else (row["id"], row["version"])
@@ -189,7 +188,7 @@ def _taken_names() -> Iterator[None]:
         raise KeyAlreadyExists from None
 
 
-async def _try_row(connection: AsyncConnection, new: NewObject) -> None:
+async def _try_row(connection: PipelineTransaction, new: NewObject) -> None:
     """Write the row that the caller declares, as the caller; to be undone."""
     await impersonate(connection, new.caller, new.operation)
     values = _values(new, uuid7(), new.metadata, new.user_metadata)

@@ -1,15 +1,15 @@
 """The check of a binding against the database, when a client subscribes."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg
-from psycopg import AsyncConnection
 
-from amphibase.database.engine import Database
-from amphibase.database.impersonation import Impersonation
+from amphibase.database.impersonation import Impersonation, RoleNotAllowed
+from amphibase.database.pipeline_connection import PipelineTransaction
+from amphibase.database.pipeline_database import PipelineDatabase
+from amphibase.database.statement import Call, Statement
 from amphibase.gateway.realtime.changes.binding import Binding
 from amphibase.gateway.realtime.changes.filters import (
     EXACT,
@@ -51,7 +51,7 @@ class TableNotPublished(InvalidBinding):
     """The table does not exist, or is not in the publication; it may be there later."""
 
 
-async def check_binding(database: Database, role: str, binding: Binding) -> CheckedBinding:
+async def check_binding(database: PipelineDatabase, role: str, binding: Binding) -> CheckedBinding:
     """Check that a role may subscribe to what a binding names.
 
     Returns:
@@ -63,17 +63,16 @@ async def check_binding(database: Database, role: str, binding: Binding) -> Chec
     """
     if binding.is_wildcard:
         return CheckedBinding(binding)
-    async with _driver_connection(database) as connection:
-        cursor = await connection.execute(
-            BY_NAME.encode(), [[role], PUBLICATION, binding.schema, binding.table]
+    async with database.write() as connection:
+        (rows,) = await connection.run(
+            Call(BY_NAME, ([role], PUBLICATION, binding.schema, binding.table))
         )
-        row = await cursor.fetchone()
-        if row is None:
+        if not rows:
             raise TableNotPublished(
                 "Unable to subscribe to changes with given parameters. Please check Realtime is "
                 f"enabled for the given connect parameters: {binding.describe()}"
             )
-        _, table = read_table(row)
+        _, table = read_table(rows[0])
         try:
             _check_columns(table, binding)
             filters = [
@@ -118,24 +117,23 @@ def _check_columns(table: RoleTable, binding: Binding) -> None:
 
 
 async def _checked_filter(
-    connection: AsyncConnection[Any],
+    connection: PipelineTransaction,
     role: str,
     column: TableColumn,
     condition: ChangeFilter,
 ) -> ChangeFilter:
     """Return the filter with its operand as the database writes it. Raises InvalidBinding."""
     operands = condition.operand if isinstance(condition.operand, tuple) else (condition.operand,)
-    sql_type = column.sql_type.replace("%", "%%")
     match condition.operator:
         case ChangeOperator.IS:
             return condition
         case ChangeOperator.MATCH | ChangeOperator.IMATCH:
-            expression, is_written_anew = "SELECT '' ~ %s::text", False
+            expression, is_written_anew = "SELECT '' ~ $1::text", False
         case each if each in TEXT_OPERATORS:
             return condition
         case _:
             # By the type's own output: a cast to text writes `false` for the boolean `f`.
-            expression = f"SELECT format('%%s', CAST(%s::text AS {sql_type}))"
+            expression = f"SELECT format('%s', CAST($1::text AS {column.sql_type}))"
             is_written_anew = True
     written = await _values(connection, role, expression, operands)
     if not (is_written_anew and column.type in EXACT):
@@ -145,34 +143,21 @@ async def _checked_filter(
 
 
 async def _values(
-    connection: AsyncConnection[Any], role: str, statement: str, operands: Sequence[str]
+    connection: PipelineTransaction, role: str, statement: str, operands: Sequence[str]
 ) -> list[str]:
     """Return the value of a statement with each operand, as a role."""
     impersonation = Impersonation(role, "{}", timeouts(FILTER_MILLISECONDS))
     try:
-        async with connection.transaction(force_rollback=True):
-            counted = await connection.execute(*impersonation.driver_call())
-            if not impersonation.is_allowed(await counted.fetchall()):
-                raise _raised(f'role "{role}" does not exist')
-            values = []
-            for operand in operands:
-                cursor = await connection.execute(statement.encode(), [operand])
-                values += [value for (value,) in await cursor.fetchall()]
-            return values
+        async with connection.undone():
+            await connection.impersonate(impersonation)
+            calls = [Call(Statement(statement), (operand,)) for operand in operands]
+            return [value for ((value,),) in await connection.run(*calls)]
+    except RoleNotAllowed as error:
+        raise _raised(str(error)) from None
     except psycopg.Error as error:
         raise InvalidBinding(
             f"ERROR {error.sqlstate} {error.diag.message_primary or error}"
         ) from None
-
-
-@asynccontextmanager
-async def _driver_connection(database: Database) -> AsyncIterator[AsyncConnection[Any]]:
-    """Take a connection of the pool, as the driver has it."""
-    async with database.read() as connection:
-        raw = await connection.get_raw_connection()
-        driver = raw.driver_connection
-        assert isinstance(driver, AsyncConnection)
-        yield driver
 
 
 def _raised(message: str) -> InvalidBinding:

@@ -10,7 +10,7 @@ import orjson
 import psycopg
 
 from amphibase.background import uninterrupted
-from amphibase.database.engine import Database
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.gateway.realtime.changes.binding import Binding
 from amphibase.gateway.realtime.changes.check import NOT_GRANTED
 from amphibase.gateway.realtime.changes.event import Composed, new_row, old_row, write_event
@@ -78,7 +78,7 @@ class Lane:
         limit: of the policies of one round.
     """
 
-    def __init__(self, database: Database, limit: TimeLimit) -> None:
+    def __init__(self, database: PipelineDatabase, limit: TimeLimit) -> None:
         self._session = QuestionSession(database)
         self._asking = asyncio.Lock()  # for a round as a whole
         self._limit = limit

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from amphibase.database.engine import Database
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.gateway.realtime.changes.binding import Binding
 from amphibase.gateway.realtime.changes.lane import Lane
 from amphibase.gateway.realtime.changes.round import ChangeSubscriber, TimeLimit
@@ -25,7 +25,7 @@ class Publisher:
         database: as a role that may become the roles of subscribers.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: PipelineDatabase) -> None:
         self._lane = Lane(database, LIMIT)
         self._slow = SlowLane(database)
         self._number = 0

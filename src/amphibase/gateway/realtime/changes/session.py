@@ -11,7 +11,7 @@ from psycopg.errors import error_from_result
 
 from amphibase.database.connecting import connect
 from amphibase.database.connection import Connection, find_error
-from amphibase.database.engine import Database
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.database.session_settings import SESSION_SETTINGS
 from amphibase.database.statement import Call, Statement
 from amphibase.database.url import to_conninfo
@@ -51,7 +51,7 @@ class QuestionSession:
             it.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: PipelineDatabase) -> None:
         self._conninfo = to_conninfo(database.url)
         self._connection: Connection | None = None
         self._transformer = Transformer()

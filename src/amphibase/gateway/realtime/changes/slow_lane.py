@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from amphibase.database.engine import Database
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.errors import Unavailable
 from amphibase.gateway.realtime.changes.binding import Binding
 from amphibase.gateway.realtime.changes.lane import TOO_SLOW, Lane
@@ -40,7 +40,7 @@ class SlowLane:
         database: as a role that may become the roles of subscribers.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: PipelineDatabase) -> None:
         self._lane = Lane(database, LIMIT)
         self._since: dict[ChangeSubscriber, int] = {}
         self._waiting: deque[_Waiting] = deque()

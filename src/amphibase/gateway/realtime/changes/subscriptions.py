@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
-from amphibase.database.engine import Database
+from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.gateway.realtime.changes.binding import Binding
 from amphibase.gateway.realtime.changes.check import TableNotPublished, check_binding
 from amphibase.gateway.realtime.changes.filters import InvalidBinding
@@ -24,7 +24,7 @@ class Subscriptions(NamedTuple):
 
     @classmethod
     async def read(
-        cls, database: Database, role: str, contents: Sequence[Mapping[str, Any]]
+        cls, database: PipelineDatabase, role: str, contents: Sequence[Mapping[str, Any]]
     ) -> Self:
         """Read what a client wants, and check it against the database."""
         bindings, errors, notices = [], [], []

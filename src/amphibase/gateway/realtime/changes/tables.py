@@ -116,12 +116,12 @@ LEFT JOIN LATERAL (
 """.replace("__TRUE__", f"'{_TRUE}'")
 
 _BY_OID = Statement(_TABLES.replace("__ROLES__", "$1") + "WHERE c.oid = ANY ($2::bigint[]::oid[])")
-BY_NAME = (
-    _TABLES.replace("__ROLES__", "%s")
+BY_NAME = Statement(
+    _TABLES.replace("__ROLES__", "$1")
     + """
-JOIN pg_publication_tables AS p ON p.pubname = %s
+JOIN pg_publication_tables AS p ON p.pubname = $2
     AND p.schemaname = c.relnamespace::regnamespace::text AND p.tablename = c.relname
-WHERE p.schemaname = %s AND p.tablename = %s
+WHERE p.schemaname = $3 AND p.tablename = $4
 """
 )
 
