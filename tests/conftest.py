@@ -16,7 +16,6 @@ import httpx
 import hypothesis
 import psycopg
 import pytest
-from argon2 import PasswordHasher
 from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 from tests import models as models  # their tables belong to every prepared database
@@ -38,7 +37,6 @@ from tests.supabase_tables import create_tables, created_tables, dropped_tables,
 from tests.third_parties import ThirdParty, open_third_party
 
 from amphibase import Base, Settings, load_settings
-from amphibase.accounts import passwords
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.build import build_backend
 from amphibase.database.engine import Database
@@ -82,14 +80,8 @@ def pytest_sessionfinish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(scope="session")
-def real_hasher() -> PasswordHasher:
-    """The hasher of the product: the other tests hash at the least cost."""
-    return passwords._HASHER
-
-
 @pytest.fixture(scope="session", autouse=True)
-def _cheap_hashes(real_hasher: PasswordHasher) -> Iterator[None]:
+def _cheap_hashes() -> Iterator[None]:
     """Thousands of sign-ups and sign-ins would wait for a hash each."""
     with cheap_hashes():
         yield

@@ -7,14 +7,14 @@ import threading
 from base64 import b64encode
 
 import pytest
-from argon2 import PasswordHasher
 
 from amphibase.accounts import passwords
-from amphibase.accounts.passwords import needs_rehash
+from amphibase.accounts.passwords import HASHER, hash_password, hashing_by, needs_rehash
 
 
-def test_new_hashes_cost_what_owasp_recommends(real_hasher: PasswordHasher) -> None:
-    hashed = real_hasher.hash("correct horse battery")
+def test_new_hashes_cost_what_owasp_recommends() -> None:
+    with hashing_by(HASHER):
+        hashed = hash_password("correct horse battery")
     assert hashed.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
 
@@ -40,11 +40,9 @@ def argon2_hash(memory: int, passes: int, *, kind: str = "argon2id", digest: int
         pytest.param("$fbscrypt$v=1,n=14,r=8,p=1$" + "a" * 20, True, id="firebase"),
     ],
 )
-def test_a_hash_is_replaced_only_by_a_stronger_one(
-    hashed: str, replaced: bool, real_hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(passwords, "_HASHER", real_hasher)
-    assert needs_rehash(hashed) is replaced
+def test_a_hash_is_replaced_only_by_a_stronger_one(hashed: str, replaced: bool) -> None:
+    with hashing_by(HASHER):
+        assert needs_rehash(hashed) is replaced
 
 
 async def test_the_memory_of_hashing_goes_back_once_no_more_passwords_come(

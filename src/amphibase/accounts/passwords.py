@@ -10,9 +10,9 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import argon2
@@ -48,22 +48,47 @@ def _random_base64(size: int) -> str:
     return base64.b64encode(os.urandom(size)).rstrip(b"=").decode()
 
 
-# OWASP's "Password Storage Cheat Sheet": 19 MiB, two passes, one lane.
-_HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+"""OWASP's "Password Storage Cheat Sheet": 19 MiB, two passes, one lane."""
 
 # A step more doubles the time: 15 takes two seconds, 20 would take more than a minute.
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-5])\$[./A-Za-z0-9]{53}")
 _ARGON2 = re.compile(
     r"\$argon2(?:id|i)\$v=19\$m=(\d{1,7}),t=(\d{1,2}),p=(\d{1,2})\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
 )
-_PARAMETERS = f"m={_HASHER.memory_cost},t={_HASHER.time_cost},p={_HASHER.parallelism}"
-_DUMMY = f"$argon2id$v=19${_PARAMETERS}${_random_base64(16)}${_random_base64(32)}"
-"""A hash that no password has, for its digest is random; to verify it takes the usual time."""
+
+
+class _Hashing:
+    """How new passwords are hashed.
+
+    Attributes:
+        dummy: a hash that no password has, for its digest is random; to verify it takes the usual
+            time.
+    """
+
+    def __init__(self, hasher: argon2.PasswordHasher) -> None:
+        self.hasher = hasher
+        cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+        self.dummy = f"$argon2id$v=19${cost}${_random_base64(16)}${_random_base64(32)}"
+
+
+_hashing = _Hashing(HASHER)
+
+
+@contextmanager
+def hashing_by(hasher: argon2.PasswordHasher) -> Iterator[None]:
+    """Hash by other parameters in this process until the block ends: tests do at the least cost."""
+    global _hashing
+    before, _hashing = _hashing, _Hashing(hasher)
+    try:
+        yield
+    finally:
+        _hashing = before
 
 
 def hash_password(password: str) -> str:
     """Hash with argon2id; blocks for tens of milliseconds, so not inside a coroutine."""
-    return _HASHER.hash(_encoded(password))
+    return _hashing.hasher.hash(_encoded(password))
 
 
 def verify_password(password: str, hashed: str | None) -> bool:
@@ -82,7 +107,7 @@ def verify_password(password: str, hashed: str | None) -> bool:
         return firebase.matches(secret)
     known = hashed is not None and _is_argon2(hashed)
     try:
-        _HASHER.verify(hashed if known and hashed else _DUMMY, secret)
+        _hashing.hasher.verify(hashed if known and hashed else _hashing.dummy, secret)
     except (VerifyMismatchError, VerificationError, InvalidHashError):
         return False
     return known
@@ -103,10 +128,9 @@ def needs_rehash(hashed: str) -> bool:
     if not hashed.startswith("$argon2id$") or not _is_argon2(hashed):
         return True
     stored = argon2.extract_parameters(hashed)
-    cost = stored.memory_cost * stored.time_cost
-    return (
-        cost < _HASHER.memory_cost * _HASHER.time_cost or stored.hash_len < SUFFICIENT_DIGEST_BYTES
-    )
+    new = _hashing.hasher
+    is_cheaper = stored.memory_cost * stored.time_cost < new.memory_cost * new.time_cost
+    return is_cheaper or stored.hash_len < SUFFICIENT_DIGEST_BYTES
 
 
 def check_hash(hashed: str) -> None:

@@ -19,6 +19,7 @@ from amphibase.request_body import BODY_SECONDS
 from amphibase.settings.loading import load
 
 if TYPE_CHECKING:  # each service is imported at its first request
+    from amphibase.accounts.jwt.key import Key
     from amphibase.accounts.jwt.key_ring import KeyRing
     from amphibase.gateway.service import Service
     from amphibase.gateway.service_roles import RoleUrls
@@ -64,7 +65,7 @@ class Project:
         signs_with_secret: whether the shared secret signs users' tokens too.
         jwt_keys: keys of which one signs users' tokens, as `read_signing_keys` takes them; empty
             for the shared secret or the key of the folder.
-        jwks: keys of others, whose tokens are taken; empty for none.
+        foreign_keys: keys of others, whose tokens are taken.
         body_seconds: how long a client may send nothing in the middle of a body.
         s3: the access key of Storage's S3 protocol; None leaves it out.
     """
@@ -75,7 +76,7 @@ class Project:
     keys: ApiKeys
     signs_with_secret: bool = False
     jwt_keys: str = field(default="", repr=False)
-    jwks: str = field(default="", repr=False)
+    foreign_keys: "Sequence[Key]" = field(default=(), repr=False)
     body_seconds: int = BODY_SECONDS
     s3: S3Credentials | None = None
 
@@ -90,14 +91,12 @@ class Project:
         from amphibase.accounts.jwt.key import Key
         from amphibase.accounts.jwt.key_file import (
             KEY_FILE,
-            read_jwks,
             read_key_file,
             write_key_file,
         )
         from amphibase.accounts.jwt.key_ring import KeyRing
         from amphibase.accounts.jwt.signing_keys import read_signing_keys
 
-        others = read_jwks(self.jwks) if self.jwks else []
         own = [Key.from_secret(self.keys.secret)]
         if not self.signs_with_secret:
             path = self.folder / KEY_FILE
@@ -105,10 +104,10 @@ class Project:
                 write_key_file(path, [Key.generate()], overwrite=False)
             own = [*read_key_file(path), *own]
         if not self.jwt_keys:
-            return KeyRing([*own, *others], published=own)
+            return KeyRing([*own, *self.foreign_keys], published=own)
         # What signed before goes on verifying, and what was derived from it stays what it was.
         rotated = read_signing_keys(self.jwt_keys)
-        return KeyRing([*rotated, *own, *others], published=rotated, root=own[0])
+        return KeyRing([*rotated, *own, *self.foreign_keys], published=rotated, root=own[0])
 
 
 def build(project: Project) -> Gateway:

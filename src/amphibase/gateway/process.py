@@ -33,6 +33,7 @@ from amphibase.gateway.settings import GatewaySettings, revealed
 from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:
+    from amphibase.accounts.jwt.key import Key
     from amphibase.gateway.build import Project
     from amphibase.gateway.service_roles import RoleUrls
     from amphibase.postgres import Server
@@ -248,20 +249,25 @@ def _project(settings: GatewaySettings, folder: DataDir, roles: "RoleUrls", url:
     """Return what is served at the URL. Raises ConfigurationError for a key that is wrong."""
     from amphibase.gateway.build import Project
 
-    project = Project(
+    return Project(
         roles=roles,
         url=url,
         folder=folder.path,
         keys=settings.keys,
         signs_with_secret=settings.signs_with_secret,
         jwt_keys=revealed(settings.jwt_keys),
-        jwks=settings.keys_of_others,
+        foreign_keys=_foreign_keys(settings.keys_of_others),
         body_seconds=settings.body_timeout,
         s3=settings.s3,
     )
-    if project.jwks:
-        _ = project.tokens  # which reads the keys
-    return project
+
+
+def _foreign_keys(jwks: str) -> "list[Key]":
+    if not jwks:  # most projects: what reads keys takes a while to import
+        return []
+    from amphibase.accounts.jwt.key_file import read_jwks
+
+    return read_jwks(jwks)
 
 
 @asynccontextmanager

@@ -1,21 +1,12 @@
 """Passwords of tests, which are no secrets: hashed at the least cost, no sign-in waits for them."""
 
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from argon2 import PasswordHasher
 
-from amphibase.accounts import passwords
+from amphibase.accounts.passwords import hashing_by
 
 
-@contextmanager
-def cheap_hashes() -> Iterator[None]:
+def cheap_hashes() -> AbstractContextManager[None]:
     """Hash passwords at the least cost until the block ends, those that match nobody's too."""
-    before = passwords._HASHER, passwords._DUMMY
-    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    passwords._HASHER, passwords._DUMMY = hasher, hasher.hash(secrets.token_urlsafe())
-    try:
-        yield
-    finally:
-        passwords._HASHER, passwords._DUMMY = before
+    return hashing_by(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
