@@ -147,9 +147,11 @@ def reset(
     if not (state.embedded or yes):
         typer.confirm("The database of your own Postgres is dropped. Go on?", abort=True)
     _log_warnings()
+    from amphibase.gateway import setup
+
     with _readable_errors():
         done = asyncio.run(
-            process.reset(folder, state, exposes_new_tables=settings.auto_expose_new_tables)
+            setup.reset(folder, state, exposes_new_tables=settings.auto_expose_new_tables)
         )
     from rich.markup import escape
 

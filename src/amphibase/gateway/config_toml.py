@@ -32,7 +32,10 @@ from amphibase.gateway.config_names import (
 )
 from amphibase.settings.loading import LoadedSettings, sources_in_use, variables
 
-CONFIG = Path("supabase/config.toml")
+SUPABASE = Path("supabase")
+"""The folder of a project: its settings, migrations, seeds and functions."""
+
+CONFIG = SUPABASE / "config.toml"
 
 _ENVIRONMENT_VALUE = re.compile(r"env\(\s*(\w+)\s*\)")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)i?B?", re.IGNORECASE)

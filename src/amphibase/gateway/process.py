@@ -15,8 +15,6 @@ from contextlib import (
     nullcontext,
     suppress,
 )
-from dataclasses import replace
-from pathlib import Path
 from socket import socket
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -26,8 +24,8 @@ from starlette.types import ASGIApp
 
 from amphibase.allocator import use_one_arena
 from amphibase.errors import AmphibaseError, ConfigurationError
-from amphibase.gateway.config_toml import CONFIG, ProjectConfig, read_config
-from amphibase.gateway.data_dir import POSTGRES, STORAGE, DataDir, RunningGateway
+from amphibase.gateway.config_toml import SUPABASE, ProjectConfig, read_config
+from amphibase.gateway.data_dir import POSTGRES, DataDir, RunningGateway
 from amphibase.gateway.listeners import ADMIN, API, INBOX, LOOPBACK, Listeners, listen, port_of
 from amphibase.gateway.settings import GatewaySettings, revealed
 from amphibase.redaction import redacted_logger
@@ -39,9 +37,6 @@ if TYPE_CHECKING:
     from amphibase.postgres import Server
 
 logger = redacted_logger("amphibase.gateway")
-
-SUPABASE = Path("supabase")
-"""The folder of migrations and seed, in the current one."""
 
 GRACEFUL_SECONDS = 5
 STOP_SECONDS = 45
@@ -113,13 +108,14 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
             owner_url = server.url if server else revealed(settings.database_url)
             password = _password_of_roles(settings, folder, owner_url)
             from amphibase.gateway.project import needs_revisions
+            from amphibase.gateway.setup import set_up
 
             if runner.run(needs_revisions(owner_url)):
                 from amphibase.gateway.upgrade import upgrade
 
                 upgrade(owner_url, password)
             config = read_config()
-            roles = runner.run(_prepare(settings, config, owner_url, password))
+            roles = runner.run(set_up(settings, config, owner_url, password))
             if server:
                 server.wait_until_durable()
             runner.run(_serve(settings, config, folder, listeners, owner_url, roles, ready))
@@ -131,50 +127,6 @@ def _password_of_roles(settings: GatewaySettings, folder: DataDir, owner_url: st
 
     own = unquote(urlsplit(revealed(settings.authenticator_url)).password or "")
     return folder.password(own or derive_password(owner_url, AUTHENTICATOR))
-
-
-async def _prepare(
-    settings: GatewaySettings, config: ProjectConfig, owner_url: str, password: str
-) -> "RoleUrls":
-    """Bring the database up to date: the project, its migrations and its buckets.
-
-    Returns:
-        The database's URLs for the services.
-    """
-    from amphibase.gateway import buckets, migrations
-    from amphibase.gateway.build import exposed_schemas, settings_without_effect
-    from amphibase.gateway.edge_functions import edge_functions
-    from amphibase.gateway.grants import tables_without_grants
-    from amphibase.gateway.project import prepare
-
-    for name in settings_without_effect():
-        logger.warning("%s is not read by the local Supabase, and has no effect", name)
-    own_url = revealed(settings.authenticator_url)
-    exposes_new_tables = settings.auto_expose_new_tables
-    roles = await prepare(owner_url, password, exposes_new_tables=exposes_new_tables)
-    if own_url:
-        roles = replace(roles, authenticator=own_url)
-    if config.unknown:
-        logger.warning("%s: has no effect here: %s", CONFIG, ", ".join(config.unknown))
-    if config.unset:
-        logger.warning("%s: not set in the environment: %s", CONFIG, ", ".join(config.unset))
-    if names := edge_functions(SUPABASE):
-        logger.warning(
-            "The local Supabase runs no edge functions; requests to these get 404: %s",
-            ", ".join(names),
-        )
-    for name in await migrations.apply(owner_url, SUPABASE, config):
-        logger.info("Applied %s", name)
-    if closed := await tables_without_grants(owner_url, exposed_schemas()):
-        logger.warning(
-            "No role of the Data API has grants on %s; `amphibase supabase grants` prints those "
-            "that open them",
-            ", ".join(table.name for table in closed),
-        )
-    await buckets.create(owner_url, config.buckets)
-    if settings.database_url is not None:
-        await _remove_unused_triggers(roles.realtime_admin)
-    return roles
 
 
 async def _serve(
@@ -295,24 +247,6 @@ async def _serving_beside(apps: Sequence[tuple[ASGIApp, socket]]) -> AsyncIterat
             each.should_exit = True
 
 
-async def _remove_unused_triggers(url: str) -> None:
-    """Remove what Realtime has left on tables where its process was killed."""
-    import psycopg
-
-    from amphibase.replication.outbox import remove_unused
-
-    try:
-        tables = await remove_unused(url)
-    except psycopg.Error as error:
-        logger.warning("Triggers that Realtime may have left cannot be looked up: %s", error)
-        return
-    if tables:
-        logger.info(
-            "Removed the triggers of Realtime on %s: a gateway that was killed had left them",
-            ", ".join(tables),
-        )
-
-
 def stop(folder: DataDir) -> bool:
     """End the gateway that runs or starts on the folder, and wait until it has.
 
@@ -332,44 +266,6 @@ def stop(folder: DataDir) -> bool:
             f"The gateway (process {process}) did not end within {STOP_SECONDS} seconds"
         )
     return True
-
-
-async def reset(
-    folder: DataDir, state: RunningGateway, *, exposes_new_tables: bool | None = None
-) -> list[str]:
-    """Create the database of a running gateway anew, with migrations and seed; delete its files.
-
-    A server that the gateway started also loses the roles that migrations created.
-
-    Args:
-        exposes_new_tables: as `prepare` takes it.
-
-    Returns:
-        The names of the migrations and the seed that were applied.
-
-    Raises:
-        ConfigurationError: a migration failed; says where.
-        Unavailable: the database cannot be reached.
-    """
-    import shutil
-
-    from amphibase.gateway import buckets, migration_roles, migrations, project
-
-    config, values = read_config(), state.values
-    url = values["DB_URL"]
-    await project.recreate(url)
-    if state.embedded:
-        await migration_roles.remove(url)
-    try:
-        await project.prepare(url, folder.password(), exposes_new_tables=exposes_new_tables)
-        done = await migrations.apply(url, SUPABASE, config)
-        await buckets.create(url, config.buckets)
-    finally:
-        shutil.rmtree(folder.path / STORAGE, ignore_errors=True)
-        with suppress(ProcessLookupError):
-            os.kill(state.pid, signal.SIGUSR1)  # so that its services open anew
-    await buckets.upload(values["API_URL"], values["SERVICE_ROLE_KEY"], config.buckets)
-    return done
 
 
 def _status(settings: GatewaySettings, url: str, owner_url: str, inbox_url: str) -> dict[str, str]:
@@ -420,7 +316,7 @@ def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
         starting = pool.submit(start_on_free_port, place, settings.db_port, extensions)
         try:
             _check_services()
-            for module in ("amphibase.gateway.migrations", "amphibase.server"):
+            for module in ("amphibase.gateway.setup", "amphibase.server"):
                 importlib.import_module(module)
         except BaseException:
             with suppress(AmphibaseError):

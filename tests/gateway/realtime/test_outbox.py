@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from tests.gateway.realtime.outbox import ITEMS, LAST, opened, realtime_url, run
 
-from amphibase.gateway import process
 from amphibase.gateway.realtime.context import PUBLICATIONS
+from amphibase.gateway.setup import remove_unused_triggers
 from amphibase.replication import outbox, outbox_stream
 from amphibase.replication.change import RowChange
 from amphibase.replication.change_source import StreamFailed
@@ -123,7 +123,7 @@ async def test_triggers_that_a_killed_gateway_has_left_write_nothing_and_are_rem
     await kill_reader(database)
     await run(database, "INSERT INTO shop.items VALUES (1)")
     assert await query(database, "SELECT count(*) FROM realtime.outbox") == [0]
-    await process._remove_unused_triggers(realtime_url(database))  # at its start
+    await remove_unused_triggers(realtime_url(database))  # at its start
     assert await query(database, TRIGGERS) == []
     (message,) = caplog.messages
     assert message.startswith("Removed the triggers of Realtime on ")
