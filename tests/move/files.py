@@ -227,7 +227,7 @@ async def rows_of(database: Database) -> list[Any]:
 
 @asynccontextmanager
 async def moving(
-    source: Endpoint, target: Endpoint, folder: Path, **options: Any
+    source: Endpoint, target: Endpoint, folder: Path, *, overwrite: bool = False, **options: Any
 ) -> AsyncIterator[FilesStage]:
     """A stage of files with a journal in that folder."""
     plan = Plan(
@@ -238,7 +238,8 @@ async def moving(
     )
     path = folder / "plan.toml"
     with Journal(path) as journal:
-        stage = FilesStage(MoveContext(plan, source, target, journal, Quarantine(path)))
+        context = MoveContext(plan, source, target, journal, Quarantine(path), overwrite=overwrite)
+        stage = FilesStage(context)
         try:
             yield stage
         finally:

@@ -156,6 +156,23 @@ async def test_what_is_on_the_target_alone_and_a_buckets_settings_are_difference
         }
         assert await stage.reconcile() == 1
     assert await other.bucket() == await sql.bucket() == (False, 1_000_000, ("*/*",))
+    async with moving(source, target, tmp_path, overwrite=True) as stage:
+        assert await stage.reconcile() == 1
+        assert (await stage.verify()).differences == []
+    assert list(await other.read()) == ["a"]
+
+
+async def test_a_run_that_overwrites_leaves_the_files_of_a_bucket_that_had_some_before(
+    sql: SqlStore, other: SqlStore, tmp_path: Path
+) -> None:
+    await sql.add({"a": TestFile(b"a")})
+    await other.add({"before": TestFile(b"before")})
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    target = sql_end(Role.TARGET, other.url, other.files)
+    await moved(source, target, tmp_path, merge=True)
+    async with moving(source, target, tmp_path, overwrite=True, merge=True) as stage:
+        assert await stage.reconcile() == 0
+    assert sorted(await other.read()) == ["a", "before"]
 
 
 def run(store: SqlStore, statement: str) -> None:

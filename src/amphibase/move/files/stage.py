@@ -194,12 +194,15 @@ class FilesStage:
         return True
 
     async def reconcile(self) -> int:
-        """Copy the files that have changed, and delete those that the source has lost."""
+        """Copy the files that have changed, and delete those that the source has lost; where the
+        target's own are to be lost, also those that somebody has added there."""
         written = await self._set_buckets()
         for bucket in self._plan.buckets:
             self._context.quarantine.clear(f"files of {bucket}")
             written += await self._copy_all(self._changed_files(bucket))
             written += await self._delete_lost(bucket)
+            if self._context.overwrite:
+                written += await self._delete_added(bucket)
         return written
 
     async def _set_buckets(self) -> int:
@@ -233,6 +236,13 @@ class FilesStage:
         async for file in self._lost_files(bucket):
             await self._sides()[1].delete(bucket, file.name)
             self._journal.delete(MOVED, self._key(bucket, file.name))
+            deleted += 1
+        return deleted
+
+    async def _delete_added(self, bucket: str) -> int:
+        deleted = 0
+        async for name in self._added_files(bucket):
+            await self._sides()[1].delete(bucket, name)
             deleted += 1
         return deleted
 
