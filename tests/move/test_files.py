@@ -9,6 +9,7 @@ import pytest
 from tests.move.accounts import project_end, sql_end
 from tests.move.files import FILES, STRANGE, ProjectStore, SqlStore, TestFile, moved, moving
 
+from amphibase.errors import Unavailable
 from amphibase.move.endpoints import Role
 from amphibase.move.stage import Outcome
 from amphibase.testing.supabase import LocalSupabase
@@ -210,6 +211,37 @@ async def test_a_file_whose_metadata_were_changed_since_is_not_undone(
     target = sql_end(Role.TARGET, other.url, other.files)
     await moved(source, target, tmp_path)
     await other.add({"b": TestFile(b"b", metadata={"note": "of the target"})})
+    async with moving(source, target, tmp_path) as stage:
+        kept = [(each.key, each.reason) async for each in stage.undo()]
+    assert kept == [("b", "changed since"), ("pictures", "holds files")]
+
+
+async def test_an_undo_that_cannot_reach_the_store_of_the_bytes_deletes_nothing(
+    sql: SqlStore, other: SqlStore, tmp_path: Path
+) -> None:
+    await sql.add({"a": TestFile(b"a")})
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    await moved(source, sql_end(Role.TARGET, other.url, other.files), tmp_path)
+    (tmp_path / "no folder").touch()
+    elsewhere = sql_end(Role.TARGET, other.url, f"file://{tmp_path}/no folder")
+    async with moving(source, elsewhere, tmp_path) as stage:
+        with pytest.raises(Unavailable):
+            [kept async for kept in stage.undo()]
+    assert list(await other.read()) == ["a"]
+    async with moving(source, sql_end(Role.TARGET, other.url, other.files), tmp_path) as stage:
+        assert [kept async for kept in stage.undo()] == []
+    assert [path for path in other.folder.rglob("*") if path.is_file()] == []
+
+
+async def test_a_file_whose_bytes_are_lost_is_not_undone(
+    sql: SqlStore, other: SqlStore, tmp_path: Path
+) -> None:
+    await sql.add({"a": TestFile(b"a"), "b": TestFile(b"b")})
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    target = sql_end(Role.TARGET, other.url, other.files)
+    await moved(source, target, tmp_path)
+    run(other, "UPDATE storage_objects SET metadata = json_set(metadata, '$.eTag', 'other')")
+    other.blob_of(b"b").unlink()
     async with moving(source, target, tmp_path) as stage:
         kept = [(each.key, each.reason) async for each in stage.undo()]
     assert kept == [("b", "changed since"), ("pictures", "holds files")]
