@@ -123,6 +123,8 @@ async def test_a_name_is_taken_once(api: Api) -> None:
     assert (rejection(response), response.json()["code"]) == (taken(), "BucketAlreadyExists")
 
 
+FINITE = 'must pass "finite" keyword validation'
+PATTERN = r'must match pattern "^[0-9]+(?:\.[0-9]+)?(?:[gG][bB]|[mM][bB]|[kK][bB]|[bB])$"'
 NO_NAMES = ["", "a/b", "a\nb", "ä", "x" * 101, "a#b", "a%b", "a\\b", " a", "a ", "a--iceberg"]
 NO_BUCKET_NAME = (400, "400", "Invalid Input", "Bucket name invalid")
 
@@ -166,8 +168,10 @@ async def test_a_bucket_may_take_nothing_but_folders_of_the_dashboard(api: Api) 
     ("rules", "expected"),
     [
         ({"file_size_limit": 10**12}, (400, "413", "Payload too large")),
-        ({"file_size_limit": "1 parsec"}, (400, "400", "InvalidRequest")),
-        ({"file_size_limit": -1}, (400, "400", "InvalidRequest")),
+        ({"file_size_limit": "1 parsec"}, (400, "400", "Error")),
+        ({"file_size_limit": -1}, (400, "400", "Error")),
+        ({"public": "yes"}, (400, "400", "Error")),
+        ({"type": "other"}, (400, "400", "Error")),
         ({"allowed_mime_types": ["image"]}, (400, "415", "invalid_mime_type")),
         ({"allowed_mime_types": ["*/*\r\nX: y"]}, (400, "415", "invalid_mime_type")),
         ({"public": "perhaps"}, (400, "400", "Error")),
@@ -179,6 +183,33 @@ async def test_rules_that_make_no_sense_are_rejected(
 ) -> None:
     assert rejection(await api.post("/bucket", {"name": "b", **rules}))[:3] == expected
     assert (await api.get("/bucket")).json() == []
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [("1kb", 1000), ("0.5KB", 500), ("1024", 1024), (1024.0, 1024), ("", None), (True, 1)],
+)
+async def test_the_most_that_a_bucket_takes_may_be_written(
+    api: Api, size: Any, expected: int | None
+) -> None:
+    await api.bucket(file_size_limit=size)
+    assert (await api.get("/bucket/b")).json()["file_size_limit"] == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "faults"),
+    [
+        ("20 mb", ["must be integer", FINITE, PATTERN]),
+        (0.5, ["must be integer", PATTERN]),
+        (-1, ["must be >= 0", PATTERN]),
+        ({}, ["must be integer", FINITE, "must be string"]),
+    ],
+)
+async def test_all_is_named_that_a_size_is_not(api: Api, size: Any, faults: list[str]) -> None:
+    response = await api.post("/bucket", {"name": "b", "file_size_limit": size})
+    place = "body/file_size_limit"
+    faults = [*faults, "must match a schema in anyOf"]
+    assert response.json()["message"] == ", ".join(f"{place} {fault}" for fault in faults)
 
 
 async def test_policies_decide_who_makes_sees_and_deletes_buckets(api: Api) -> None:

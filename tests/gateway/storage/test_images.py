@@ -254,8 +254,9 @@ async def test_what_is_too_large_or_no_picture_is_rejected(
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("width=0", "querystring/width must be >= 1"),
+        ("width=-1", "querystring/width must be >= 0"),
         ("width=x", "querystring/width must be integer"),
+        ("width=1&width=2", "querystring/width must be integer"),
         ("quality=101", "querystring/quality must be <= 100"),
         ("resize=other", "querystring/resize must be equal to one of the allowed values"),
     ],

@@ -2,6 +2,7 @@
 
     StorageError
     ├── MalformedRequest           the body, query or a header lacks what the call takes
+    │   └── UnreadableBody         it is no JSON
     ├── InvalidStorageRequest      the call cannot be carried out as it stands
     ├── InvalidParameter           a parameter's value is wrong
     ├── InvalidBucketName
@@ -66,6 +67,12 @@ class MalformedRequest(StorageError):
     """Raised when a request does not have the form that its call takes."""
 
     error = "Error"
+
+
+class UnreadableBody(MalformedRequest):
+    """Raised when a body is said to be JSON and is not."""
+
+    error = "FastifyError"
 
 
 class InvalidStorageRequest(StorageError):

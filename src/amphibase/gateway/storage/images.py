@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from amphibase.errors import TooManyRequests, Unavailable
+from amphibase.gateway.storage.coercion import AS_TEXT, OptionalWhole, Whole
 from amphibase.gateway.storage.errors import (
     EntityTooLarge,
     FeatureNotEnabled,
@@ -61,11 +62,11 @@ class Transformation(StorageModel):
         format: `origin` keeps the format; else a client that takes WebP gets that.
     """
 
-    width: int | None = Field(None, ge=1)
-    height: int | None = Field(None, ge=1)
-    resize: Literal["cover", "contain", "fill"] = "cover"
-    quality: int = Field(DEFAULT_QUALITY, ge=20, le=100)
-    format: Literal["origin", "webp", "avif"] | None = None
+    height: OptionalWhole = Field(None, ge=0)
+    width: OptionalWhole = Field(None, ge=0)
+    resize: Annotated[Literal["cover", "contain", "fill"], AS_TEXT] = "cover"
+    format: Annotated[Literal["origin", "webp", "avif"] | None, AS_TEXT] = None
+    quality: Whole = Field(DEFAULT_QUALITY, ge=20, le=100)
 
     @property
     def description(self) -> str:

@@ -224,10 +224,14 @@ async def _health(context: StorageContext, request: Request) -> Response:
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    path = request.url.path
+    path: str = request.scope["raw_path"].decode("latin-1")
+    path = path.removeprefix(request.scope.get("root_path", ""))
+    query = f"?{request.url.query}" if request.url.query else ""
     body = {
-        "message": f"Route {request.method}:{path} not found",
+        "message": f"Route {request.method}:{path}{query} not found",
         "error": "Not Found",
-        "statusCode": "404",
+        "statusCode": 404,
     }
+    if path.split("/")[1:2] in (["bucket"], ["object"], ["render"], ["cdn"], ["vector"]):
+        body |= {"statusCode": "404", "code": "InvalidRequest"}
     return errors.json_response(body, 404)

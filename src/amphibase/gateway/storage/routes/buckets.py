@@ -1,14 +1,24 @@
 """Buckets: make, list, change, empty and delete them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.storage import bucket_rows, object_rows, responses
 from amphibase.gateway.storage.bucket_rows import SortColumn, SortOrder
 from amphibase.gateway.storage.caller import SERVICE_ROLE
+from amphibase.gateway.storage.coercion import (
+    AS_TEXT,
+    OptionalFlag,
+    OptionalText,
+    OptionalWhole,
+    Size,
+    Text,
+    Texts,
+    Whole,
+)
 from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.errors import (
     FeatureNotEnabled,
@@ -23,49 +33,51 @@ from amphibase.gateway.storage.limits import (
     check_new_bucket,
     parse_size_limit,
 )
-from amphibase.gateway.storage.schemas import StorageModel, read_body, read_query
+from amphibase.gateway.storage.schemas import (
+    StorageModel,
+    read_body,
+    read_query,
+    read_unused_body,
+)
 
 AT_ONCE = 1000
 """Files that are deleted in one transaction."""
 
 
-def _listed(value: Any) -> Any:
-    """Return a text alone as a list, since clients send either; and no empty ones."""
-    if isinstance(value, str):
-        value = [value]
-    return [kind for kind in value if kind != ""] if isinstance(value, list) else value
+def _not_empty(kinds: list[str] | None) -> list[str] | None:
+    return None if kinds is None else [kind for kind in kinds if kind]
 
 
-AllowedTypes = Annotated[list[str], BeforeValidator(_listed)]
+AllowedTypes = Annotated[Texts | None, AfterValidator(_not_empty)]
 
 
 class NewBucket(StorageModel):
-    name: str
-    id: str | None = None
-    public: bool | None = None
-    type: str | None = None
-    file_size_limit: int | str | None = None
-    allowed_mime_types: AllowedTypes | None = None
+    name: Text
+    id: OptionalText = None
+    public: OptionalFlag = None
+    type: Annotated[Literal["STANDARD", "ANALYTICS"] | None, AS_TEXT] = None
+    file_size_limit: Size = None
+    allowed_mime_types: AllowedTypes = None
 
 
 class BucketChanges(StorageModel):
-    public: bool | None = None
-    file_size_limit: int | str | None = None
-    allowed_mime_types: AllowedTypes | None = None
+    public: OptionalFlag = None
+    file_size_limit: Size = None
+    allowed_mime_types: AllowedTypes = None
 
 
 class BucketQuery(StorageModel):
-    limit: int | None = Field(None, ge=1, le=2**31)
-    offset: int = Field(0, ge=0, le=2**31)
-    sort_column: SortColumn = Field("id", alias="sortColumn")
-    sort_order: SortOrder = Field("asc", alias="sortOrder")
-    search: str | None = None
+    limit: OptionalWhole = Field(None, ge=1, le=2**31)
+    offset: Whole = Field(0, ge=0, le=2**31)
+    sort_column: Annotated[SortColumn, AS_TEXT] = Field("id", alias="sortColumn")
+    sort_order: Annotated[SortOrder, AS_TEXT] = Field("asc", alias="sortOrder")
+    search: OptionalText = None
 
 
 async def create(context: StorageContext, request: Request) -> Response:
-    caller = context.authenticate(request)
     new = await read_body(request, NewBucket)
-    if (new.type or "STANDARD").upper() != "STANDARD":
+    caller = context.authenticate(request)
+    if new.type == "ANALYTICS":
         raise FeatureNotEnabled(f"The feature {new.type} is not enabled for this resource")
     id = new.id or new.name
     check_new_bucket(new.name)
@@ -83,8 +95,8 @@ async def create(context: StorageContext, request: Request) -> Response:
 
 
 async def list_all(context: StorageContext, request: Request) -> Response:
-    caller = context.authenticate(request)
     query = read_query(request, BucketQuery)
+    caller = context.authenticate(request)
     async with context.transactions.as_caller(caller, "storage.bucket.list") as connection:
         rows = await bucket_rows.list_all(
             connection,
@@ -105,10 +117,10 @@ async def get(context: StorageContext, request: Request) -> Response:
 
 
 async def update(context: StorageContext, request: Request) -> Response:
-    caller, id = context.authenticate(request), request.path_params["bucket"]
     changes = await read_body(request, BucketChanges)
     if not changes.model_fields_set:
         raise MalformedRequest("body must NOT have fewer than 1 properties")
+    caller, id = context.authenticate(request), request.path_params["bucket"]
     check_bucket_name(id)
     check_allowed_types(changes.allowed_mime_types or ())
     values = changes.model_dump(include=changes.model_fields_set)
@@ -125,6 +137,7 @@ async def update(context: StorageContext, request: Request) -> Response:
 
 async def empty(context: StorageContext, request: Request) -> Response:
     """Delete all objects, before the response; for the service alone."""
+    await read_unused_body(request, may_be_empty=True)
     caller, id = context.authenticate(request), request.path_params["bucket"]
     if caller.role != SERVICE_ROLE.role:
         raise InvalidRole
@@ -144,6 +157,7 @@ async def empty(context: StorageContext, request: Request) -> Response:
 
 
 async def delete(context: StorageContext, request: Request) -> Response:
+    await read_unused_body(request, may_be_empty=True)
     caller, id = context.authenticate(request), request.path_params["bucket"]
     await context.buckets.delete(caller, id, "storage.bucket.delete")
     return json_response({"message": "Successfully deleted"})

@@ -1,6 +1,6 @@
 """List, move, copy and delete objects."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 from sqlalchemy import RowMapping
@@ -8,23 +8,33 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.storage import listing, responses
+from amphibase.gateway.storage.coercion import (
+    AS_OBJECT,
+    AS_TEXT,
+    OptionalFlag,
+    OptionalText,
+    OptionalWhole,
+    Text,
+    Texts,
+)
 from amphibase.gateway.storage.context import StorageContext, bucket_of, checked_path, is_upsert
 from amphibase.gateway.storage.errors import AccessDenied, NoSuchKey, json_response
 from amphibase.gateway.storage.limits import check_bucket_name, check_key, checked_cache_control
 from amphibase.gateway.storage.listing import Column, Order, PageColumn
-from amphibase.gateway.storage.schemas import StorageModel, read_body
+from amphibase.gateway.storage.schemas import StorageModel, read_body, read_unused_body
 from amphibase.gateway.storage.upload_body import user_metadata_of
 
 
 class DeleteObjects(StorageModel):
-    prefixes: list[str] = Field(min_length=1)
+    prefixes: Texts = Field(min_length=1)
 
 
 class MoveObject(StorageModel):
-    bucket: str = Field(alias="bucketId")
-    name: str = Field(alias="sourceKey")
-    to_name: str = Field(alias="destinationKey")
-    to_bucket: str | None = Field(None, alias="destinationBucket")
+    required = ("bucketId", "sourceKey", "destinationKey")
+    bucket: Text = Field(alias="bucketId")
+    name: Text = Field(alias="sourceKey")
+    to_bucket: OptionalText = Field(None, alias="destinationBucket")
+    to_name: Text = Field(alias="destinationKey")
 
     @property
     def path(self) -> tuple[str, str]:
@@ -36,42 +46,44 @@ class MoveObject(StorageModel):
 
 
 class CopiedMetadata(StorageModel):
-    cache_control: str | None = Field(None, alias="cacheControl")
-    mimetype: str | None = None
+    cache_control: OptionalText = Field(None, alias="cacheControl")
+    mimetype: OptionalText = None
 
 
 class CopyObject(MoveObject):
-    metadata: CopiedMetadata | None = None
-    keeps_metadata: bool | None = Field(None, alias="copyMetadata")
+    required = ("sourceKey", "bucketId", "destinationKey")
+    metadata: Annotated[CopiedMetadata | None, AS_OBJECT] = None
+    keeps_metadata: OptionalFlag = Field(None, alias="copyMetadata")
 
 
 class SortBy(StorageModel):
-    column: Column
-    order: Order | None = None
+    column: Annotated[Column, AS_TEXT]
+    order: Annotated[Order | None, AS_TEXT] = None
 
 
 class SortPageBy(StorageModel):
-    column: PageColumn
-    order: Order | None = None
+    column: Annotated[PageColumn, AS_TEXT]
+    order: Annotated[Order | None, AS_TEXT] = None
 
 
 class ListObjects(StorageModel):
-    prefix: str
-    limit: int | None = Field(None, ge=1, le=2**31)
-    offset: int | None = Field(None, ge=0, le=2**31)
-    sort_by: SortBy | None = Field(None, alias="sortBy")
-    search: str | None = None
+    prefix: Text
+    limit: OptionalWhole = Field(None, ge=1, le=2**31)
+    offset: OptionalWhole = Field(None, ge=0, le=2**31)
+    sort_by: Annotated[SortBy | None, AS_OBJECT] = Field(None, alias="sortBy")
+    search: OptionalText = None
 
 
 class ListPage(StorageModel):
-    prefix: str | None = None
-    limit: int | None = Field(None, ge=1, le=2**31)
-    cursor: str | None = Field(None, max_length=8192)
-    by_folder: bool | None = Field(None, alias="with_delimiter")
-    sort_by: SortPageBy | None = Field(None, alias="sortBy")
+    prefix: OptionalText = None
+    limit: OptionalWhole = Field(None, ge=1, le=2**31)
+    cursor: OptionalText = Field(None, max_length=8192)
+    by_folder: OptionalFlag = Field(None, alias="with_delimiter")
+    sort_by: Annotated[SortPageBy | None, AS_OBJECT] = Field(None, alias="sortBy")
 
 
 async def delete_one(context: StorageContext, request: Request) -> Response:
+    await read_unused_body(request)
     caller, operation = context.authenticate(request), "storage.object.delete"
     bucket, name = checked_path(request)
     check_key(name)
@@ -84,24 +96,24 @@ async def delete_one(context: StorageContext, request: Request) -> Response:
 
 
 async def delete_many(context: StorageContext, request: Request) -> Response:
-    caller = context.authenticate(request)
     names = (await read_body(request, DeleteObjects)).prefixes
+    caller = context.authenticate(request)
     bucket = bucket_of(request)
     deletion = await context.objects.delete(caller, bucket, names, "storage.object.delete_many")
     return json_response([responses.object_json(row) for row in deletion.rows])
 
 
 async def move(context: StorageContext, request: Request) -> Response:
-    caller = context.authenticate(request)
     body = await read_body(request, MoveObject)
+    caller = context.authenticate(request)
     check_bucket_name(body.bucket)
     await context.objects.move(caller, body.path, body.to, "storage.object.move")
     return json_response({"message": "Successfully moved"})
 
 
 async def copy(context: StorageContext, request: Request) -> Response:
-    caller = context.authenticate(request)
     body = await read_body(request, CopyObject)
+    caller = context.authenticate(request)
     check_bucket_name(body.bucket)
     keeps_metadata = body.keeps_metadata is not False
     named = None if keeps_metadata else body.metadata
@@ -125,8 +137,8 @@ async def copy(context: StorageContext, request: Request) -> Response:
 
 
 async def list_folder(context: StorageContext, request: Request) -> Response:
-    caller = context.authenticate(request)
     body = await read_body(request, ListObjects)
+    caller = context.authenticate(request)
     bucket = bucket_of(request)
     sorting = body.sort_by or SortBy(column="name")
     async with context.transactions.as_caller(caller, "storage.object.list") as connection:
@@ -144,8 +156,8 @@ async def list_folder(context: StorageContext, request: Request) -> Response:
 
 
 async def list_page(context: StorageContext, request: Request) -> Response:
-    caller = context.authenticate(request)
     body = await read_body(request, ListPage)
+    caller = context.authenticate(request)
     bucket = bucket_of(request)
     sorting = body.sort_by or SortPageBy(column="name")
     prefix = body.prefix or ""

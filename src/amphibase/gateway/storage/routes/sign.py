@@ -1,15 +1,16 @@
 """Sign URLs: the holder of one reads or uploads one object, without an access token."""
 
-from typing import TypeVar
+from typing import Annotated
 
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.gateway.storage.coercion import AS_OBJECT, Texts, Whole
 from amphibase.gateway.storage.context import StorageContext, bucket_of, checked_path, is_upsert
 from amphibase.gateway.storage.errors import InvalidParameter, MalformedRequest, json_response
 from amphibase.gateway.storage.images import Transformation
-from amphibase.gateway.storage.schemas import StorageModel, read_body
+from amphibase.gateway.storage.schemas import StorageModel, read_body, read_unused_body
 from amphibase.gateway.storage.uploader import NewObject
 
 MAX_SECONDS = 100 * 366 * 24 * 3600
@@ -18,18 +19,15 @@ NOT_READABLE = "Either the object does not exist or you do not have access to it
 
 
 class SignUrl(StorageModel):
-    seconds: int = Field(ge=1, alias="expiresIn")
+    seconds: Whole = Field(ge=1, alias="expiresIn")
 
 
 class SignObject(SignUrl):
-    transform: Transformation | None = None
+    transform: Annotated[Transformation | None, AS_OBJECT] = None
 
 
 class SignUrls(SignUrl):
-    paths: list[str] = Field(min_length=1, max_length=MAX_AT_ONCE)
-
-
-Signing = TypeVar("Signing", bound=SignUrl)
+    paths: Texts = Field(min_length=1, max_length=MAX_AT_ONCE)
 
 
 def token_of(request: Request) -> str:
@@ -40,17 +38,16 @@ def token_of(request: Request) -> str:
     return token
 
 
-async def _read(request: Request, kind: type[Signing]) -> Signing:
-    body = await read_body(request, kind)
+def _check_seconds(body: SignUrl) -> None:
     if body.seconds > MAX_SECONDS:
         raise InvalidParameter("Invalid Parameter expiresIn")
-    return body
 
 
 async def one(context: StorageContext, request: Request) -> Response:
     """Sign a URL that opens an object, or an image in another size or format."""
+    body = await read_body(request, SignObject)
     caller = context.authenticate(request)
-    body = await _read(request, SignObject)
+    _check_seconds(body)
     bucket, name = checked_path(request)
     await context.objects.find(caller, (bucket, name), "storage.object.sign")
     path = f"{bucket}/{name}"
@@ -64,8 +61,9 @@ async def one(context: StorageContext, request: Request) -> Response:
 
 async def many(context: StorageContext, request: Request) -> Response:
     """Sign the URLs of several objects, as far as the caller may read them."""
+    body = await read_body(request, SignUrls)
     caller = context.authenticate(request)
-    body = await _read(request, SignUrls)
+    _check_seconds(body)
     bucket = bucket_of(request)
     readable = await context.objects.readable_names(
         caller, bucket, body.paths, "storage.object.sign_many"
@@ -86,6 +84,7 @@ async def many(context: StorageContext, request: Request) -> Response:
 
 async def for_upload(context: StorageContext, request: Request) -> Response:
     """Sign a URL for an upload that the caller may make."""
+    await read_unused_body(request)
     caller = context.authenticate(request)
     bucket, name = checked_path(request)
     overwrite, operation = is_upsert(request), "storage.object.sign_upload_url"
