@@ -294,30 +294,14 @@ from amphibase.http.presence import (
 from amphibase.messages.access import (
     readers_of as readers_of,
 )
-from amphibase.models import (
-    Base as Base,
-)
-from amphibase.models import (
-    Owned as Owned,
-)
-from amphibase.models import (
-    PublicRead as PublicRead,
-)
-from amphibase.models import (
-    ServerOnly as ServerOnly,
-)
-from amphibase.models import (
-    SoftDelete as SoftDelete,
-)
-from amphibase.models import (
-    Timestamps as Timestamps,
-)
-from amphibase.models import (
-    User as User,
-)
-from amphibase.models import (
-    Versioned as Versioned,
-)
+from amphibase.models import Base as Base
+from amphibase.models import Owned as Owned
+from amphibase.models import PublicRead as PublicRead
+from amphibase.models import ServerOnly as ServerOnly
+from amphibase.models import SoftDelete as SoftDelete
+from amphibase.models import Timestamps as Timestamps
+from amphibase.models import User as User
+from amphibase.models import Versioned as Versioned
 from amphibase.settings.application import (
     Settings as Settings,
 )

@@ -2,10 +2,8 @@
 soft-deleted, versioned), and the profile."""
 
 import enum
-import os
-import time
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -14,14 +12,11 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
-    DateTime,
-    Dialect,
     Double,
     Enum,
     ForeignKey,
     Index,
     MetaData,
-    Numeric,
     String,
     Table,
     Text,
@@ -31,12 +26,16 @@ from sqlalchemy import (
     inspect,
     true,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
-from sqlalchemy.types import JSON, TypeDecorator
+from sqlalchemy.types import JSON
 
 from amphibase.access import Access, declaration_of, everyone, owner
 from amphibase.access.scopes import ScopeRule
+from amphibase.column_defaults import utc_now as utc_now
+from amphibase.column_defaults import uuid7 as uuid7
+from amphibase.column_types import ExactDecimal as ExactDecimal
+from amphibase.column_types import Json as Json
+from amphibase.column_types import UtcDateTime as UtcDateTime
 from amphibase.errors import InvalidValue
 
 NAMING = {
@@ -47,75 +46,6 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 """Constraints have names, so that a migration can drop what another created."""
-
-
-def utc_now() -> datetime:
-    """Return the time now, aware, in UTC, with microseconds."""
-    return datetime.now(UTC)
-
-
-def uuid7() -> uuid.UUID:
-    """Return a new UUID of version 7 (RFC 9562, section 5.7): ordered by its millisecond of
-    birth."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    value = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | (random >> 68) << 64
-    return uuid.UUID(int=value | 2 << 62 | random & (1 << 62) - 1)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime on every engine: `timestamptz` on Postgres, UTC text on SQLite.
-
-    A naive datetime is rejected with a ValueError, since it has no single meaning.
-    """
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-    python_type = datetime
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a datetime must have a time zone, for example datetime.now(UTC)")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-DECIMAL_COLLATION = "amphibase_decimal"
-"""The order of decimals, which SQLite stores as text; registered on each connection."""
-
-
-class ExactDecimal(TypeDecorator[Decimal]):
-    """A decimal that comes back as it went in: `numeric` on Postgres; on SQLite, whose numbers
-    hold 15 digits, text in numeric order."""
-
-    impl = Numeric().with_variant(Text(collation=DECIMAL_COLLATION), "sqlite")
-    cache_ok = True
-    python_type = Decimal
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        if value is None or dialect.name != "sqlite":
-            return value
-        return format(Decimal(value), "f")
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(value)
-
-
-def compare_decimals(left: str, right: str) -> int:
-    """Compare two decimals, as the collation `DECIMAL_COLLATION`: below, equal to or above 0."""
-    first, second = Decimal(left), Decimal(right)
-    return (first > second) - (first < second)
-
-
-Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-"""JSON: `jsonb` on Postgres, text on SQLite; None is NULL."""
 
 
 def _values(of: type[enum.Enum]) -> list[str]:

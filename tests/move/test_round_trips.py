@@ -17,8 +17,8 @@ from tests.move.schemas import Application, applications
 from tests.move.test_tables import expose
 from tests.servers import Databases
 
+from amphibase.column_types import DECIMAL_COLLATION, compare_decimals
 from amphibase.database.url import parse_url
-from amphibase.models import DECIMAL_COLLATION, compare_decimals
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Endpoint, Role, SqlEndpoint, SupabaseEndpoint
 from amphibase.move.journal import Journal

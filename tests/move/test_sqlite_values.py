@@ -31,15 +31,9 @@ from sqlalchemy import (
     select,
 )
 
+from amphibase.column_types import DECIMAL_COLLATION, compare_decimals
 from amphibase.database.url import parse_url
-from amphibase.models import (
-    DECIMAL_COLLATION,
-    ExactDecimal,
-    Json,
-    UtcDateTime,
-    _array,
-    compare_decimals,
-)
+from amphibase.models import ExactDecimal, Json, UtcDateTime, _array
 from amphibase.move.tables.base import Selection
 from amphibase.move.tables.canonical import canonicalizer
 from amphibase.move.tables.postgres import PostgresTables

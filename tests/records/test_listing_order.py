@@ -14,7 +14,7 @@ from tests.models import Kinds
 from tests.records.listings import read, rejected
 
 from amphibase import Base
-from amphibase.models import DECIMAL_COLLATION, compare_decimals
+from amphibase.column_types import DECIMAL_COLLATION, compare_decimals
 from amphibase.records.filters.expressions import (
     filterable_columns,
 )

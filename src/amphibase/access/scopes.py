@@ -1,15 +1,17 @@
 """Scopes: the values that the caller's own rows of a table have in a column."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, literal_column
 from sqlalchemy.exc import CompileError
-from sqlalchemy.orm import QueryableAttribute
 
 from amphibase.access.caller import replace_caller_values
 from amphibase.access.rules import Rule
+
+if TYPE_CHECKING:  # what says who may do what of no model need not import the ORM
+    from sqlalchemy.orm import QueryableAttribute
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -24,16 +26,18 @@ class Scope:
         conditions: which of the caller's rows count.
     """
 
-    column: QueryableAttribute[Any]
-    of: QueryableAttribute[UUID]
+    column: "QueryableAttribute[Any]"
+    of: "QueryableAttribute[UUID]"
     conditions: tuple[ColumnElement[bool], ...] = ()
 
-    def where(self, *conditions: ColumnElement[bool] | QueryableAttribute[bool]) -> "Scope":
+    def where(self, *conditions: "ColumnElement[bool] | QueryableAttribute[bool]") -> "Scope":
         """Return the scope of those rows that also match.
 
         Args:
             conditions: SQLAlchemy expressions over columns of the same table and constants.
         """
+        from sqlalchemy.orm import QueryableAttribute
+
         expressions = [
             each.__clause_element__() if isinstance(each, QueryableAttribute) else each
             for each in conditions
@@ -71,7 +75,7 @@ class ScopeRule(Rule):
         return f'{self.scope}.has("{self.column}")'
 
 
-def memberships(column: QueryableAttribute[Any], *, of: QueryableAttribute[UUID]) -> Scope:
+def memberships(column: "QueryableAttribute[Any]", *, of: "QueryableAttribute[UUID]") -> Scope:
     """Return the scope of a table that says who belongs to what.
 
     Args:
@@ -81,6 +85,8 @@ def memberships(column: QueryableAttribute[Any], *, of: QueryableAttribute[UUID]
     Raises:
         TypeError: the two are not columns of one model.
     """
+    from sqlalchemy.orm import QueryableAttribute
+
     for each in (column, of):
         if not isinstance(each, QueryableAttribute):
             raise TypeError(f"memberships: a column of a model was expected, not {each!r}")

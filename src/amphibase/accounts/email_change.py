@@ -7,8 +7,8 @@ from sqlalchemy import Row
 
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, EmailToken, Kind
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
-from amphibase.models import utc_now
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from amphibase.accounts.user_states import (
 )
 from amphibase.accounts.users import Users, merged
 from amphibase.backend import Claims, Device
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection, SqlDatabase
 from amphibase.errors import (
     EmailAlreadyRegistered,
@@ -32,7 +33,6 @@ from amphibase.errors import (
     InvalidCredentials,
     UserBanned,
 )
-from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
 
 AddedClaims = Callable[[SqlConnection, Row[Any], OpenSession], Awaitable[Claims]]

@@ -17,9 +17,9 @@ from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.user_states import is_banned
 from amphibase.accounts.users import merged
 from amphibase.backend import Claims
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import Conflict, EmailNotConfirmed, IdentityNotLinked, NotFound, UserBanned
-from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
 OWN_PROVIDERS = ("email", "phone")

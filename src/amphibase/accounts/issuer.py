@@ -6,7 +6,7 @@ from amphibase.accounts.jwt.claimed_caller import AUDIENCE
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.sessions import OpenSession
 from amphibase.backend import Account, Tokens
-from amphibase.models import utc_now
+from amphibase.column_defaults import utc_now
 
 if TYPE_CHECKING:  # the gateway needs none of the application's settings
     from amphibase.settings.application import Settings

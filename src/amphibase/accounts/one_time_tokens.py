@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import Select, delete, func, insert, or_, select
 
 from amphibase.accounts.sessions import digest, new_token
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.sql_connection import SqlConnection
-from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
 LIFETIME = timedelta(hours=1)

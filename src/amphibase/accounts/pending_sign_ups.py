@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import Row, delete, insert, literal, or_, select, update
 
 from amphibase.accounts.sessions import digest
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import NO_VALUES, SqlConnection
 from amphibase.database.together import execute_together
-from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
 
 MAX_PENDING = 5

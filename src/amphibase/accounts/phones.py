@@ -6,8 +6,8 @@ from sqlalchemy import Row
 
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.user_states import is_banned
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
-from amphibase.models import utc_now
 
 
 def is_unproven_by_phone(user: Row[Any]) -> bool:

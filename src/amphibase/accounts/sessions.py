@@ -23,9 +23,9 @@ from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
 
 from amphibase.accounts.session_rows import end_sessions, sessions_of
 from amphibase.backend import NO_CLAIMS, Claims, Device, UserSession
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.database.together import Change, execute_together
-from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
 TOKEN_BYTES = 32

@@ -21,9 +21,9 @@ from amphibase.accounts.sessions import digest
 from amphibase.accounts.user_states import awaits_invitation, email_claims, is_unproven_sign_up
 from amphibase.accounts.users import EMAIL_PROVIDER, merged
 from amphibase.backend import NO_CLAIMS, Claims
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import EmailAlreadyRegistered
-from amphibase.models import utc_now, uuid7
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.accounts")

@@ -8,9 +8,9 @@ from sqlalchemy import bindparam, select
 from amphibase.accounts.jwt.claimed_caller import claimed_caller
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import Caller
+from amphibase.column_defaults import utc_now
 from amphibase.database.compiled import CompiledSelect, Query
 from amphibase.errors import SessionEnded, UserBanned
-from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from amphibase.backend import Claims
-from amphibase.models import utc_now
+from amphibase.column_defaults import utc_now
 
 
 def email_claims(id: UUID, email: str) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from sqlalchemy import (
 )
 
 from amphibase.backend import Account, Claims
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.errors import translated_errors
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import Conflict, EmailAlreadyRegistered, NotFound
-from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
 EMAIL_PROVIDER: Claims = {"provider": "email", "providers": ["email"]}

@@ -5,8 +5,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from amphibase.backend.accounts import (
     FOREVER,
     UNKNOWN_DEVICE,
@@ -66,6 +64,7 @@ from amphibase.backend.records import (
 from amphibase.backend.transaction import Transaction
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
     from supabase import AsyncClient
 
 __all__ = [
@@ -212,7 +211,7 @@ class Backend(Protocol):
 
     def session(
         self, caller: Caller, *, writes: bool = True
-    ) -> AbstractAsyncContextManager[AsyncSession]:
+    ) -> "AbstractAsyncContextManager[AsyncSession]":
         """Open a SQLAlchemy session, committed at the end of the block or not at all.
 
         The caller is in `session.info["caller"]`. With row level security the database knows who

@@ -5,8 +5,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from amphibase.backend import (
     ATTEMPTS,
     SERVICE,
@@ -32,6 +30,7 @@ from amphibase.backend import (
 from amphibase.backend.capabilities import combined_capabilities
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
     from supabase import AsyncClient
 
 
@@ -121,7 +120,7 @@ class CombinedBackend:
 
     def session(
         self, caller: Caller, *, writes: bool = True
-    ) -> AbstractAsyncContextManager[AsyncSession]:
+    ) -> "AbstractAsyncContextManager[AsyncSession]":
         """Open a SQLAlchemy session on the records' database."""
         return self._records.session(caller, writes=writes)
 

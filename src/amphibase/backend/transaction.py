@@ -1,12 +1,13 @@
 """A transaction of one caller."""
 
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
-
-from sqlalchemy.ext.asyncio import AsyncSession
+from typing import TYPE_CHECKING, Any, Protocol
 
 from amphibase.backend.caller import Caller
 from amphibase.backend.records import Model, Repository
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 
 class Transaction(Protocol):
@@ -21,7 +22,7 @@ class Transaction(Protocol):
     def caller(self) -> Caller: ...
 
     @property
-    def session(self) -> AsyncSession:
+    def session(self) -> "AsyncSession":
         """A SQLAlchemy session in the same transaction, for statements of one's own.
 
         What it has pending is sent before the repositories' statements and at the end. Its `commit`

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from amphibase.background import uninterrupted
 from amphibase.blobs.disk_errors import disk_errors
+from amphibase.column_defaults import utc_now
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
@@ -32,7 +33,6 @@ from amphibase.errors import (
     TooManyRequests,
     UploadBusy,
 )
-from amphibase.models import utc_now
 
 LIFETIME = timedelta(hours=24)
 """How long an upload is stored after its last bytes."""

@@ -25,8 +25,8 @@ from sqlalchemy import update as update_statement
 from amphibase.backend import Caller
 from amphibase.backend.files import File
 from amphibase.blobs.base import parse_uuid
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.sql_connection import SqlConnection
-from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import tables
 
 FileRow = Row[Any]

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from amphibase.backend import Caller
 from amphibase.backend.caller import Role
+from amphibase.column_defaults import utc_now
 from amphibase.errors import InvalidSignature
-from amphibase.models import utc_now
 
 ROLES: tuple[Role, ...] = ("anon", "authenticated", "service_role")
 NOBODY = UUID(int=0)

@@ -7,8 +7,8 @@ from uuid import UUID
 from amphibase.backend.files import GRACE, File, Finding
 from amphibase.blobs.base import Blob, Blobs, parse_uuid
 from amphibase.blobs.rows import FileRow, FileRows, file_of
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlDatabase
-from amphibase.models import utc_now
 
 BATCH = 1000
 

@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from amphibase.backend import Isolation
+from amphibase.column_types import DECIMAL_COLLATION, compare_decimals
 from amphibase.database.errors import translated_errors
 from amphibase.database.json_reader import read_json
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
 from amphibase.database.url import POOLER_PORT, parse_url, to_conninfo
 from amphibase.errors import Contention
-from amphibase.models import DECIMAL_COLLATION, compare_decimals
 from amphibase.private_names.aiosqlite import create_collation
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.exc import TimeoutError as QueueTimeout
-from sqlalchemy.orm.exc import StaleDataError
 from typing_extensions import TypeIs
 
 from amphibase.database.missing_value import missing_value
@@ -30,7 +29,7 @@ from amphibase.errors import (
     Unavailable,
 )
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # of what was never imported, no error can be
     import sqlite3
 
     import psycopg
@@ -66,7 +65,7 @@ def translate(error: BaseException) -> AmphibaseError | None:
         return Unavailable("All database connections are in use; try again")
     if isinstance(error, NoResultFound):
         return NotFound()
-    if isinstance(error, StaleDataError):
+    if _is_of_stale_object(error):
         return StaleVersion()
     if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
         # A value that its column's type could not turn into the database's.
@@ -91,9 +90,14 @@ def is_of_driver(error: BaseException) -> bool:
 
 
 def _is_of_postgres(error: BaseException | None) -> TypeIs["psycopg.Error"]:
-    # Where the driver was never imported, no error can be of it.
     driver = sys.modules.get("psycopg")
     return driver is not None and isinstance(error, driver.Error)
+
+
+def _is_of_stale_object(error: BaseException) -> bool:
+    """Return whether an object was changed that is another version in the database by now."""
+    orm = sys.modules.get("sqlalchemy.orm.exc")
+    return orm is not None and isinstance(error, orm.StaleDataError)
 
 
 def _is_of_sqlite(error: BaseException | None) -> TypeIs["sqlite3.Error"]:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-from amphibase.models import Json, UtcDateTime
+from amphibase.column_types import Json, UtcDateTime
 from amphibase.schema.table_builder import (
     ADDRESS,
     BIG_KEY,

@@ -3,7 +3,7 @@
 from sqlalchemy import BigInteger, Boolean, Column, Computed, Table, Text, Uuid, false, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from amphibase.models import Json
+from amphibase.column_types import Json
 from amphibase.schema.table_builder import TEXTS, TableBuilder, insert_timestamp
 
 

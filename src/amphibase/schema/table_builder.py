@@ -19,7 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INET
 
-from amphibase.models import UtcDateTime, utc_now, uuid7
+from amphibase.column_defaults import utc_now, uuid7
+from amphibase.column_types import UtcDateTime
 
 BIG_KEY = BigInteger().with_variant(Integer(), "sqlite")
 """Only an INTEGER primary key counts up by itself on SQLite (SQLite docs, "Autoincrement")."""

@@ -13,8 +13,8 @@ from amphibase.accounts.jwt.claimed_caller import AUDIENCE
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_file import KEY_FILE, read_key_file, write_key_file
 from amphibase.accounts.jwt.verifier import TokenVerifier
+from amphibase.column_defaults import utc_now
 from amphibase.errors import ConfigurationError
-from amphibase.models import utc_now
 from amphibase.settings.published_secrets import is_published_jwk
 
 if TYPE_CHECKING:  # the gateway needs none of the application's settings

@@ -9,7 +9,7 @@ from amphibase.accounts.one_time_tokens import EmailToken
 from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult, SignUps
 from amphibase.accounts.user_states import awaits_invitation
 from amphibase.background import Background
-from amphibase.models import utc_now
+from amphibase.column_defaults import utc_now
 
 
 class AccountEmails:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from amphibase.column_defaults import uuid7
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.loopback import is_loopback
-from amphibase.models import uuid7
 
 if TYPE_CHECKING:  # the gateway needs none of the application's settings
     from amphibase.settings.application import Settings

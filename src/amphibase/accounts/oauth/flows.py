@@ -16,9 +16,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, delete, insert, select
 
 from amphibase.accounts.sessions import digest
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import InvalidLink
-from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
 CODE_LIFETIME = timedelta(minutes=5)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from amphibase.accounts.passwords import check_hash
 from amphibase.accounts.users import merged
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth.audit import AuditAction, factor_traits, user_traits
 from amphibase.gateway.auth.bearer import audience_of, claims_of, require_admin
@@ -30,7 +31,6 @@ from amphibase.gateway.auth.serializers import changed_user, listed_user
 from amphibase.gateway.auth.serializers import factor as factor_json
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
-from amphibase.models import utc_now, uuid7
 
 MAX_CHARACTERS = 255
 DEFAULT_ROLE = "authenticated"

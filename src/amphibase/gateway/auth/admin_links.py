@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, EmailToken, Kind
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction
@@ -20,7 +21,6 @@ from amphibase.gateway.auth.password_policy import check_password
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
-from amphibase.models import utc_now
 
 
 class InviteBody(Body, go_type="InviteParams"):

@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, delete, func, insert, or_, select, true
 
 from amphibase.background import Background
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection, SqlDatabase
 from amphibase.database.together import execute_together
 from amphibase.gateway.auth.pages import RequestedPage
-from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
 
 KEPT = timedelta(days=90)

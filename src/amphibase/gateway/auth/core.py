@@ -22,6 +22,7 @@ from amphibase.accounts.sessions import OpenSession, ReusePolicy, Sessions
 from amphibase.accounts.sign_up import SignUps
 from amphibase.backend import Claims, Device
 from amphibase.background import Background
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
@@ -37,7 +38,6 @@ from amphibase.gateway.auth.remote_templates import RemoteTemplates
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.auth.users import AuthUser, AuthUsers
-from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import tables
 
 if TYPE_CHECKING:  # few projects have any

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
@@ -26,7 +27,6 @@ from amphibase.gateway.auth.mfa_rows import METHODS, NO_ADDRESS, name_taken
 from amphibase.gateway.auth.responses import respond, respond_uncached
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
-from amphibase.models import utc_now
 
 WINDOW = 1
 """How many codes before and after the current one are taken: clocks differ."""

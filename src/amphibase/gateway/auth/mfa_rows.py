@@ -6,12 +6,12 @@ from uuid import UUID
 
 from sqlalchemy import Row, delete, insert, select, update
 
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.errors import translated_errors
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import Conflict
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
-from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
 NO_ADDRESS = "0.0.0.0"  # noqa: S104 - a value, nothing listens there

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from amphibase.accounts.phones import is_unproven_by_phone
 from amphibase.accounts.sign_up import SignUpEmail
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
@@ -26,7 +27,6 @@ from amphibase.gateway.auth.sign_up import (
     sign_up_request,
 )
 from amphibase.gateway.auth.users import AuthUser
-from amphibase.models import utc_now
 
 
 class MagicLinkBody(PkceBody, go_type="MagicLinkParams"):

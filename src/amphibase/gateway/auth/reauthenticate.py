@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
@@ -12,7 +13,6 @@ from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.users import AuthUser
-from amphibase.models import utc_now
 
 
 async def reauthenticate(core: Core, request: Request) -> Response:

@@ -3,13 +3,13 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.column_defaults import utc_now
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import PkceBody, email_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.responses import respond
-from amphibase.models import utc_now
 
 
 class RecoverBody(PkceBody, go_type="RecoverParams"):

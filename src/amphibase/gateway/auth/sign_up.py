@@ -14,6 +14,7 @@ from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult
 from amphibase.accounts.user_states import email_claims
 from amphibase.accounts.users import EMAIL_PROVIDER
 from amphibase.backend import Claims
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import EmailAlreadyRegistered
 from amphibase.gateway.auth import error_codes as codes
@@ -29,7 +30,6 @@ from amphibase.gateway.auth.responses import respond, respond_uncached
 from amphibase.gateway.auth.serializers import timestamp
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
-from amphibase.models import utc_now
 
 
 class SignUpBody(PkceBody, go_type="SignupParams"):

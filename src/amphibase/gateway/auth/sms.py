@@ -3,13 +3,13 @@
 import hmac
 
 from amphibase.accounts.one_time_tokens import Kind
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
-from amphibase.models import utc_now
 
 TEST_MESSAGE_ID = "test-otp"
 

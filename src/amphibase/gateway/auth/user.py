@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from amphibase.accounts.phones import change_phone
 from amphibase.accounts.users import merged
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
@@ -30,7 +31,6 @@ from amphibase.gateway.auth.password_policy import check_password
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
-from amphibase.models import utc_now
 
 FRESH = timedelta(hours=24)
 """A session as young as this needs no code for a new password."""

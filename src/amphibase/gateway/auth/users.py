@@ -25,12 +25,12 @@ from sqlalchemy import (
 
 from amphibase.accounts.user_states import is_banned
 from amphibase.accounts.users import Users
+from amphibase.column_defaults import utc_now
 from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, database_errors
 from amphibase.gateway.auth.pages import CursorPage, RequestedPage
-from amphibase.models import utc_now
 from amphibase.schema.auth_tables import ONE_TIME_TOKENS
 from amphibase.schema.tables import Tables
 

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from sqlalchemy import RowMapping, delete, insert, select, update
 
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
-from amphibase.models import utc_now
 from amphibase.schema.tables import tables
 
 BUCKETS = tables("postgresql").buckets

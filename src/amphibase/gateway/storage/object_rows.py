@@ -8,8 +8,8 @@ from sqlalchemy import ARRAY, RowMapping, Text, any_, delete, insert, literal, s
 from sqlalchemy.dialects import postgresql
 
 from amphibase.blobs.base import parse_uuid
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
-from amphibase.models import utc_now
 from amphibase.schema.tables import tables
 
 ObjectPath = tuple[str, str]

@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping
 from amphibase.backend.files import ByteRange
 from amphibase.blobs.base import BlobMissing, Blobs
 from amphibase.blobs.swap import copy_blob, open_blob, release
+from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.storage import bucket_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller
@@ -19,7 +20,6 @@ from amphibase.gateway.storage.object_rows import ObjectPath, metadata_of, size_
 from amphibase.gateway.storage.responses import timestamp
 from amphibase.gateway.storage.transactions import StorageTransactions, impersonate
 from amphibase.gateway.storage.uploader import NewObject, Permission, Uploader
-from amphibase.models import utc_now, uuid7
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.storage")

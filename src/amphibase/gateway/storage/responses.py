@@ -10,10 +10,10 @@ from sqlalchemy import RowMapping
 
 from amphibase.backend.files import File
 from amphibase.blobs.download import SANDBOX_POLICY
+from amphibase.column_defaults import utc_now
 from amphibase.gateway.storage.errors import InvalidRobotsTag
 from amphibase.gateway.storage.object_rows import metadata_of, size_of, type_of
 from amphibase.gateway.storage.robots import NOTHING, check_robots_tag
-from amphibase.models import utc_now
 
 _ETAG = re.compile(r"[!#-~]+")
 

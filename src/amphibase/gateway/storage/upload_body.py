@@ -10,6 +10,7 @@ import orjson
 from starlette.requests import Request
 
 from amphibase.blobs.multipart import UploadForm
+from amphibase.column_defaults import utc_now
 from amphibase.errors import IncompleteUpload
 from amphibase.gateway.storage.errors import EntityTooLarge, MalformedRequest
 from amphibase.gateway.storage.limits import (
@@ -21,7 +22,6 @@ from amphibase.gateway.storage.limits import (
 )
 from amphibase.gateway.storage.responses import timestamp
 from amphibase.gateway.storage.robots import check_robots_tag
-from amphibase.models import utc_now
 
 ANY_TYPE = "application/octet-stream"
 FORM_OVERHEAD_BYTES = MAX_USER_METADATA_BYTES + 64 * 1024

@@ -16,6 +16,7 @@ from sqlalchemy import RowMapping
 
 from amphibase.blobs.base import Blobs, parse_uuid
 from amphibase.blobs.swap import swap
+from amphibase.column_defaults import uuid7
 from amphibase.database.pipeline_connection import PipelineTransaction
 from amphibase.gateway.storage import bucket_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller, service_caller
@@ -29,7 +30,6 @@ from amphibase.gateway.storage.limits import check_key, check_type
 from amphibase.gateway.storage.object_rows import ObjectPath
 from amphibase.gateway.storage.transactions import StorageTransactions, impersonate
 from amphibase.gateway.storage.upload_body import MeasuredBody, UploadBody
-from amphibase.models import uuid7
 
 FOLDER_PLACEHOLDER = ".emptyFolderPlaceholder"
 """The name of an empty object by which the dashboard keeps a folder."""

@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 from sqlalchemy.engine import URL
 
+from amphibase.column_types import DECIMAL_COLLATION, compare_decimals
 from amphibase.database.errors import translated_errors
 from amphibase.errors import MoveFailed, Unavailable
-from amphibase.models import DECIMAL_COLLATION, compare_decimals
 from amphibase.move.catalog import CatalogTable, DatabaseCatalog, TableName
 from amphibase.move.tables.base import (
     CHUNK_ROWS,

@@ -9,12 +9,12 @@ from sqlalchemy import Row
 
 from amphibase.backend import Claims
 from amphibase.certificates import https_context
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.hooks.settings import HookSettings, HookTarget
 from amphibase.gateway.auth.serializers import timestamp
-from amphibase.models import utc_now
 
 if TYPE_CHECKING:
     import httpx

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from amphibase.background import uninterrupted
 from amphibase.blobs.base import BlobMissing
 from amphibase.blobs.swap import discard
+from amphibase.column_defaults import uuid7
 from amphibase.gateway.storage import multipart_rows
 from amphibase.gateway.storage.caller import SERVICE_ROLE
 from amphibase.gateway.storage.errors import AccessDenied
@@ -46,7 +47,6 @@ from amphibase.gateway.storage.s3.xml import (
 )
 from amphibase.gateway.storage.upload_body import ANY_TYPE, MeasuredBody
 from amphibase.gateway.storage.uploader import NewObject, Permission
-from amphibase.models import uuid7
 
 MIN_PART_BYTES = 5 * 1024 * 1024
 """Of every part but the last (Amazon S3 User Guide, "multipart upload limits")."""
