@@ -2,12 +2,7 @@
 
 import sys
 
-EXTRAS = {
-    "cli": ("httptools", "rich", "typer", "uvloop", "websockets"),
-    "gateway": ("google_crc32c", "pyotp", "rapidfuzz", "segno"),
-    "move": ("supabase", "tomlkit"),
-}
-"""Libraries of the command by the extra that brings them."""
+from amphibase.cli.extras import extra_of, message
 
 
 def main() -> None:
@@ -17,10 +12,10 @@ def main() -> None:
 
         run()
     except ModuleNotFoundError as error:
-        for extra, modules in EXTRAS.items():
-            if error.name in modules:
-                sys.exit(f"This needs {error.name}: pip install 'amphibase[{extra}]'")
-        raise
+        extra = extra_of(error.name, command="".join(sys.argv[1:2]))
+        if extra is None:
+            raise
+        sys.exit(message(str(error.name), extra))
 
 
 if __name__ == "__main__":

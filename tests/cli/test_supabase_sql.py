@@ -116,10 +116,17 @@ def test_a_project_follows_the_models(folder: Path, local_supabase: LocalSupabas
     assert "function amphibase_earlier_tags is missing" in seen.stdout
 
 
-def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
-    done = run(folder, {}, "supabase", "sql", "--app", "before:app", "--since", "nothing.sql")
+@pytest.mark.parametrize(
+    ("since", "message"),
+    [
+        ("nothing.sql", "There is no file nothing.sql"),
+        ("before.py", "before.py is no migration"),
+    ],
+)
+def test_a_file_that_is_no_migration_is_named(folder: Path, since: str, message: str) -> None:
+    done = run(folder, {}, "supabase", "sql", "--app", "before:app", "--since", since)
     assert done.returncode == 2
-    assert "There is no file nothing.sql" in done.stderr
+    assert message in done.stderr
 
 
 def test_buckets_that_are_named_are_created_and_have_the_policies(tmp_path: Path) -> None:

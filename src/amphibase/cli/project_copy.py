@@ -29,6 +29,11 @@ def migration_since(file: Path) -> NextMigration:
     """
     if not file.is_file():
         raise ConfigurationError(f"There is no file {file}")
+    if file.suffix != ".sql":
+        raise ConfigurationError(
+            f"{file} is no migration; name your newest one, as in "
+            "supabase/migrations/20261201000000_application.sql"
+        )
     with TemporaryDirectory(prefix="amphibase-") as folder:
         supabase, revisions = Path(folder, "supabase"), Path(folder, "revisions")
         _copy_until(file, supabase / "migrations")
@@ -63,7 +68,7 @@ async def _compare(url: str, supabase: Path, revisions: Path) -> NextMigration:
 def _copy_until(file: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     if not migrations.FILE_NAME.fullmatch(file.name):
-        shutil.copy(file, folder / "1_migration.sql")
+        shutil.copy(file, folder / f"1_{file.name}")
         return
     for path in sorted(file.parent.glob("*.sql")):
         if path.name <= file.name:

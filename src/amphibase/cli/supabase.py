@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from amphibase.cli import supabase_project
+from amphibase.cli.extras import require
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import process
 from amphibase.gateway.data_dir import DataDir, RunningGateway
@@ -88,6 +89,7 @@ def start(
         "database_url": database_url,
     }
     settings = _settings(**options)
+    require("gateway")
     try:
         if foreground:
             from amphibase.cli.logs import configure_logs
