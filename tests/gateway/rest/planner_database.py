@@ -84,6 +84,7 @@ DDL = """
         AS 'SELECT * FROM api.books WHERE author_id = author';
     CREATE FUNCTION book(number int) RETURNS books STABLE LANGUAGE sql
         AS 'SELECT * FROM api.books WHERE id = number';
+    CREATE FUNCTION unnamed(OUT int, OUT text) LANGUAGE sql RETURN (1, 'a');
     CREATE FUNCTION pairs() RETURNS TABLE (x int, y text) LANGUAGE sql
         AS $$ VALUES (1, 'a'), (2, 'b') $$;
     CREATE FUNCTION one(OUT x int) LANGUAGE sql AS 'SELECT 1';

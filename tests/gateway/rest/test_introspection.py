@@ -54,6 +54,8 @@ DDL = """
     CREATE FUNCTION nothing() RETURNS void LANGUAGE sql AS '';
     CREATE SCHEMA hidden;
     CREATE TABLE hidden.secrets (id int PRIMARY KEY, author_id bigint REFERENCES authors);
+    CREATE FUNCTION secrets() RETURNS SETOF hidden.secrets LANGUAGE sql
+        AS 'SELECT * FROM hidden.secrets';
 """
 
 AUTHORS, BOOKS = Name("public", "authors"), Name("public", "books")
@@ -148,6 +150,9 @@ def test_functions_have_parameters_and_results(catalog: Catalog) -> None:
     assert (add.volatility, add.settings) == ("immutable", {"statement_timeout": "3s"})
     (pairs,) = catalog.functions[Name("public", "pairs")]
     assert (pairs.parameters, pairs.returns.is_set, pairs.returns.is_composite) == ((), True, True)
+    assert pairs.returns.columns == ("x", "y")
+    (secrets,) = catalog.functions[Name("public", "secrets")]
+    assert secrets.returns.columns == ("id", "author_id")
     assert catalog.functions[Name("public", "nothing")][0].returns.is_void
 
 

@@ -227,9 +227,14 @@ def test_words_of_a_request_are_identifiers_or_bound(database: PlannerDatabase) 
 
 def test_columns_of_unknown_rows_are_never_taken_for_functions(database: PlannerDatabase) -> None:
     query = QueryParams(select=(SelectField(FieldPath("row_to_json")),))
-    compiled = database.statements.get(PlanKey(Name("api", "pairs"), "call", query, content="json"))
+    unnamed, pairs = (
+        PlanKey(Name("api", name), "call", query, content="json") for name in ("unnamed", "pairs")
+    )
+    compiled = database.statements.get(unnamed)
     result = database.connection.pgconn.prepare(b"", compiled.main.statement.sql.encode())
     assert result.error_field(DiagnosticField.SQLSTATE) == b"42703"
+    with pytest.raises(RestError, match=r"column pgrst_call\.row_to_json does not exist"):
+        database.statements.get(pairs)
 
 
 @pytest.mark.parametrize(

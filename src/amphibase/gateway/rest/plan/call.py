@@ -13,7 +13,7 @@ from amphibase.gateway.rest.plan.types import (
     Content,
     PlanKey,
 )
-from amphibase.gateway.rest.request.query import SelectField
+from amphibase.gateway.rest.request.query import QueryParams, SelectField
 from amphibase.gateway.rest.schema.catalog import Catalog, Column, Name, Routine, Table
 from amphibase.gateway.rest.schema.suggestions import PARAMETERS_LIKENESS, nearest
 from amphibase.records.filters.tree import FieldPath
@@ -38,13 +38,22 @@ def plan_call(catalog: Catalog, key: PlanKey, planner: ReadPlanner) -> ActionPla
     returns = function.returns
     if returns.is_composite:
         of = returns.table or function.name
-        root = planner.read(key.query, of, catalog.tables.get(of), None, "pgrst_call")
+        label = "pgrst_call" if _names_columns(key.query) else of.name
+        table = catalog.tables.get(of)
+        root = planner.read(key.query, of, table, None, label, returns.columns)
     else:
-        query = replace(key.query, select=(SelectField(FieldPath(SCALAR)),))
         values = Table(function.name, {SCALAR: Column(SCALAR, "", "", nullable=True)}, ())
+        planner.read(key.query, function.name, values, None, function.name.name)
+        query = replace(key.query, select=(SelectField(FieldPath(SCALAR)),))
         root = planner.read(query, function.name, values, None, function.name.name)
     planner.restrict(root, key.query)
     return ActionPlan(key, root, call=CallPlan(function, arguments))
+
+
+def _names_columns(query: QueryParams) -> bool:
+    """Whether all columns wanted of a function are named: upstream asks it for these alone."""
+    fields = [each.field.name for each in query.select or () if isinstance(each, SelectField)]
+    return bool(query.select) and not {"", "*"}.intersection(fields)
 
 
 def choose_function(catalog: Catalog, key: PlanKey) -> Routine:

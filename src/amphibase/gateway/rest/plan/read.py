@@ -1,7 +1,7 @@
 """Resolves what is read: the tree of relations, with their columns, filters, orders and ranges."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from amphibase.gateway.rest.errors.base import (
     AggregatesNotAllowed,
@@ -66,24 +66,35 @@ class ReadPlanner:
         self._formatted = formatted
         self._aliases = 0
         self._labels: dict[ReadPlan, str] = {}
+        self._columns: dict[ReadPlan, Collection[str]] = {}
         self._embeds: dict[ReadPlan, Mapping[str, Embed]] = {}
         self._keys = 0
 
     def read(
-        self, query: QueryParams, name: Name, table: Table | None, source: Name | None, label: str
+        self,
+        query: QueryParams,
+        name: Name,
+        table: Table | None,
+        source: Name | None,
+        label: str,
+        columns: Collection[str] = (),
     ) -> ReadPlan:
         """Plan the tree of a query, without its filters and ranges.
 
         Args:
             name: whose relationships and computed fields the rows have.
             source: where the rows come from; None for those of the statement itself.
-            label: what errors call the rows.
+            label: what errors call the rows; those of an order call them by the name.
+            columns: of the rows where there is no table, if they are known.
         """
         root = self.node(table, source, label)
+        self._columns[root] = columns
         self._select(root, name, _ALL if query.select is None else query.select, depth=1)
+        self._labels[root] = name.name
         for path, orders in query.orders:
             node = self._at(root, path)
             node.sorts = [self._sort(node, order) for order in orders]
+        self._labels[root] = label
         return root
 
     def restrict(self, root: ReadPlan, query: QueryParams, *, with_root: bool = True) -> None:
@@ -125,6 +136,9 @@ class ReadPlanner:
         """Resolve a column or a computed field of the node's rows. Raises DatabaseError (42703)."""
         table = node.table
         if table is None:
+            known = self._columns.get(node)
+            if known and field.name not in known:
+                raise undefined_column(self._labels[node], field.name, known)
             return Operand(field.name, path=field.path)
         column = table.columns.get(field.name)
         if column is not None:

@@ -135,6 +135,7 @@ class Returns:
             columns, be it one. A bare `record` is a value like any other.
         table: the table, view or named composite type the rows are of.
         is_void: nothing.
+        columns: of rows that are of no table in the catalog, where they are known.
     """
 
     type: str
@@ -142,6 +143,7 @@ class Returns:
     is_composite: bool
     table: Name | None = None
     is_void: bool = False
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

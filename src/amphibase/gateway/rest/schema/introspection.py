@@ -303,6 +303,7 @@ def _function(reader: _CatalogReader, row: Any, hoisted_settings: Sequence[str])
             is_composite=row.returns_composite,
             table=reader.name(row.table_schema, row.table_name) if row.table_name else None,
             is_void=row.returns_void,
+            columns=tuple(row.returns_columns or ()),
         ),
         volatility=row.volatility,
         settings={

@@ -194,11 +194,18 @@ SELECT
     p.pronargdefaults::int AS defaults,
     pg_catalog.format_type(t.oid, NULL) AS returns,
     p.proretset AS returns_set,
-    base.typtype = 'c' OR EXISTS (
-        SELECT FROM pg_catalog.unnest(p.proargmodes) AS m (mode) WHERE m.mode IN ('t', 'o', 'b')
-    ) AS returns_composite,
+    base.typtype = 'c' OR o.columns > 0 AS returns_composite,
     tn.nspname::text AS table_schema,
     c.relname::text AS table_name,
+    CASE
+        WHEN o.columns > 0 THEN CASE WHEN o.unnamed = 0 THEN o.names END
+        -- Those of an exposed table or view are known already.
+        WHEN c.relkind = 'c' OR tn.nspname <> ALL(%(schemas)s) THEN ARRAY(
+            SELECT a.attname::text FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            ORDER BY a.attnum
+        )
+    END AS returns_columns,
     t.oid = 'void'::regtype AS returns_void,
     CASE p.provolatile
         WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile'
@@ -232,6 +239,14 @@ CROSS JOIN LATERAL (
         WITH ORDINALITY AS k (type, place)
     WHERE coalesce(p.proargmodes[k.place], 'i') IN ('i', 'b', 'v')
 ) i
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS columns,
+        count(*) FILTER (WHERE coalesce(p.proargnames[m.place], '') = '') AS unnamed,
+        pg_catalog.array_agg(p.proargnames[m.place] ORDER BY m.place) AS names
+    FROM pg_catalog.unnest(p.proargmodes) WITH ORDINALITY AS m (mode, place)
+    WHERE m.mode IN ('t', 'o', 'b')
+) o
 WHERE p.prokind = 'f'
     -- A body fills one unnamed parameter at most, and only if it is of a type that bodies have.
     AND CASE i.unnamed
