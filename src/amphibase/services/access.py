@@ -107,12 +107,14 @@ class _Explainer:
         verdicts = [
             OperationVerdict("read", (read,)),
             OperationVerdict("add (a row like this one)", await self._added(model, read, row)),
-            OperationVerdict("change", (read, change)),
-            OperationVerdict("delete", (read, delete)),
+            OperationVerdict("change", _distinct(read, change)),
+            OperationVerdict("delete", _distinct(read, delete)),
         ]
         if access.change.new is not None:
             changed = await self._rule(model, access.change.new, "change", row)
-            verdicts.insert(3, OperationVerdict("leave it as it is by a change", (read, changed)))
+            verdicts.insert(
+                3, OperationVerdict("leave it as it is by a change", _distinct(read, changed))
+            )
         return tuple(verdicts)
 
     async def _added(
@@ -130,7 +132,7 @@ class _Explainer:
                 names = ", ".join(column.name for column in reference.columns)
                 reason = f"{names} refers to a row that the caller does not see"
                 rules.append(Verdict('{"references": "visible"}', False, reason))
-        return (*rules,)
+        return _distinct(*rules)
 
     async def _rule(
         self, model: type[Any], rule: Rule, operation: Operation, row: ColumnElement[bool]
@@ -225,6 +227,11 @@ class _Explainer:
         table = inspect_model(model).local_table
         held = select(case((condition, 1), else_=0)).select_from(table).where(row)
         return bool(await self._session.scalar(held))
+
+
+def _distinct(*verdicts: Verdict) -> tuple[Verdict, ...]:
+    """Return each verdict once: a rule for reading is often that of another operation too."""
+    return tuple(dict.fromkeys(verdicts))
 
 
 @dataclass(frozen=True, slots=True)
