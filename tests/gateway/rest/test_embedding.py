@@ -175,6 +175,19 @@ async def test_related_rows_come_inside(api: DataApi, url: str, rows: Any) -> No
         ("/works?select=scores(nope)", 400, {
             "code": "42703", "message": "column scores_1.nope does not exist",
         }),
+        # What Postgres says has upstream's names of the rows, not those of the statement.
+        ("/works?select=count()&order=title", 400, {
+            "code": "42803", "message": 'column "works.title" must appear in the GROUP BY clause '
+            "or be used in an aggregate function",
+        }),
+        ("/works?select=id,scores(count())&scores.order=pages", 400, {
+            "code": "42803", "message": 'column "scores_1.pages" must appear in the GROUP BY '
+            "clause or be used in an aggregate function",
+        }),
+        ("/rpc/works_of?composer=1&select=count()&order=title", 400, {
+            "code": "42803", "message": 'column "works.title" must appear in the GROUP BY clause '
+            "or be used in an aggregate function",
+        }),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_embedded_says_why(

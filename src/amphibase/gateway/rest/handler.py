@@ -13,7 +13,11 @@ from amphibase.gateway.rest.errors.base import (
     NotSingular,
     PutDiffers,
 )
-from amphibase.gateway.rest.errors.database import INSUFFICIENT_PRIVILEGE, DatabaseError
+from amphibase.gateway.rest.errors.database import (
+    GROUPING_ERROR,
+    INSUFFICIENT_PRIVILEGE,
+    DatabaseError,
+)
 from amphibase.gateway.rest.plan.negotiation import NegotiatedMediaType
 from amphibase.gateway.rest.plan.types import Content
 from amphibase.gateway.rest.preparation import PreparedRequest, RequestPreparer
@@ -208,6 +212,8 @@ class RequestHandler:
                 error.hint = await permission_hint(
                     self._executor.pool, compiled.plan, context.role.name, error.message
                 )
+            elif error.code == GROUPING_ERROR:
+                error.message = compiled.plan.read.labelled(error.message)
             raise
         if context.timings is not None:
             context.timings.mark("transaction")

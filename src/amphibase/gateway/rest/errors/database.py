@@ -6,6 +6,7 @@ from typing import Any
 from amphibase.gateway.rest.errors.base import FINAL_STATUSES, Header, RestError
 
 INSUFFICIENT_PRIVILEGE = "42501"
+GROUPING_ERROR = "42803"
 
 
 class DatabaseError(RestError):

@@ -41,12 +41,14 @@ def plan_call(catalog: Catalog, key: PlanKey, planner: ReadPlanner) -> ActionPla
         label = "pgrst_call" if _names_columns(key.query) else of.name
         table = catalog.tables.get(of)
         root = planner.read(key.query, of, table, None, label, returns.columns)
+        planner.restrict(root, key.query)
+        root.label = of.name
     else:
         values = Table(function.name, {SCALAR: Column(SCALAR, "", "", nullable=True)}, ())
         planner.read(key.query, function.name, values, None, function.name.name)
         query = replace(key.query, select=(SelectField(FieldPath(SCALAR)),))
         root = planner.read(query, function.name, values, None, function.name.name)
-    planner.restrict(root, key.query)
+        planner.restrict(root, key.query)
     return ActionPlan(key, root, call=CallPlan(function, arguments))
 
 

@@ -31,7 +31,7 @@ from amphibase.gateway.rest.request.query import (
     SelectItem,
     SelectRelation,
 )
-from amphibase.gateway.rest.schema.catalog import Catalog, Name, Table
+from amphibase.gateway.rest.schema.catalog import Catalog, Name, Relationship, Table
 from amphibase.gateway.rest.schema.suggestions import undefined_column
 from amphibase.records.filters.tree import Condition, FieldPath, Filter, Logic, Path
 
@@ -65,7 +65,6 @@ class ReadPlanner:
         self._aggregates = aggregates
         self._formatted = formatted
         self._aliases = 0
-        self._labels: dict[ReadPlan, str] = {}
         self._columns: dict[ReadPlan, Collection[str]] = {}
         self._embeds: dict[ReadPlan, Mapping[str, Embed]] = {}
         self._keys = 0
@@ -90,11 +89,11 @@ class ReadPlanner:
         root = self.node(table, source, label)
         self._columns[root] = columns
         self._select(root, name, _ALL if query.select is None else query.select, depth=1)
-        self._labels[root] = name.name
+        root.label = name.name
         for path, orders in query.orders:
             node = self._at(root, path)
             node.sorts = [self._sort(node, order) for order in orders]
-        self._labels[root] = label
+        root.label = label
         return root
 
     def restrict(self, root: ReadPlan, query: QueryParams, *, with_root: bool = True) -> None:
@@ -138,7 +137,7 @@ class ReadPlanner:
         if table is None:
             known = self._columns.get(node)
             if known and field.name not in known:
-                raise undefined_column(self._labels[node], field.name, known)
+                raise undefined_column(node.label, field.name, known)
             return Operand(field.name, path=field.path)
         column = table.columns.get(field.name)
         if column is not None:
@@ -152,7 +151,7 @@ class ReadPlanner:
             )
         function = self._computed_field(table, field.name)
         if function is None:
-            raise undefined_column(self._labels[node], field.name, table.columns)
+            raise undefined_column(node.label, field.name, table.columns)
         return Operand(field.name, function=function, path=field.path)
 
     def _computed_field(self, table: Table, name: str) -> Name | None:
@@ -166,9 +165,7 @@ class ReadPlanner:
 
     def node(self, table: Table | None, source: Name | None, label: str) -> ReadPlan:
         """Make the node of a relation, empty yet; errors name its rows by the label."""
-        node = ReadPlan(self._alias(), table, source)
-        self._labels[node] = label
-        return node
+        return ReadPlan(self._alias(), table, source, label)
 
     def _alias(self) -> str:
         self._aliases += 1
@@ -233,7 +230,10 @@ class ReadPlanner:
         relationship = find_relationship(self._catalog, self._path[0], origin, item.name, item.hint)
         target = relationship.target
         table = self._catalog.tables.get(target)
-        node = self.node(table, target, f"{target.name}_{depth}")
+        label = f"{target.name}_{depth}"
+        if isinstance(relationship, Relationship) and relationship.junction is not None:
+            label = target.name
+        node = self.node(table, target, label)
         self._select(node, target, item.select, depth + 1)
         if item.spread:
             self._count(_width(node))

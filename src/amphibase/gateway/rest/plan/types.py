@@ -178,6 +178,7 @@ class ReadPlan:
         table: what its rows are of; None where a function says nothing of its columns.
         source: where its rows come from: a table, or None for rows that the statement wrote or
             got from a function.
+        label: what errors call it.
         limit: a number from the settings or the query.
         offset: where the query's values have it.
     """
@@ -185,6 +186,7 @@ class ReadPlan:
     alias: str
     table: Table | None
     source: Name | None
+    label: str
     select: list["OutputColumn | Star | Embed"] = field(default_factory=list)
     conditions: list[ResolvedCondition] = field(default_factory=list)
     sorts: list[Sort] = field(default_factory=list)
@@ -204,6 +206,12 @@ class ReadPlan:
     def is_empty(self) -> bool:
         """Whether no key comes of it."""
         return all(isinstance(item, Embed) and item.node.is_empty for item in self.select)
+
+    def labelled(self, message: str) -> str:
+        """Return a message of Postgres with the labels in place of the aliases."""
+        for embed in self.embeds:
+            message = embed.node.labelled(message)
+        return message.replace(f'"{self.alias}.', f'"{self.label}.')
 
 
 @dataclass(slots=True, eq=False)
