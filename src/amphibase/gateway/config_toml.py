@@ -11,14 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
-
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_environment import referable_environment, settings_environment
 from amphibase.gateway.config_names import (
@@ -30,7 +22,6 @@ from amphibase.gateway.config_names import (
     PATTERNS,
     key_in_table,
 )
-from amphibase.settings.loading import LoadedSettings, sources_in_use, variables
 
 SUPABASE = Path("supabase")
 """The folder of a project: its settings, migrations, seeds and functions."""
@@ -352,72 +343,3 @@ def _table_of(key: str) -> str:
     """Return what a key is named by in a warning: by its table, where a name is part of that."""
     parts = key.split(".")
     return ".".join(parts[:3] if parts[0] == "auth" else parts[:2])
-
-
-class ConfigTomlSource(PydanticBaseSettingsSource):
-    """The values of `supabase/config.toml` for the fields of a class of settings."""
-
-    def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        super().__init__(settings_cls)
-        self._values = read_config().values
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        names = variables(self.settings_cls, field_name)
-        value = next((self._values[name] for name in names if name in self._values), None)
-        return value, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        # By the names of the fields, so that a variable of the environment wins by any name.
-        fields = self.settings_cls.model_fields
-        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
-        return {name: value for name, value in values.items() if value is not None}
-
-
-class EnvironmentSettings(LoadedSettings):
-    """Settings of the gateway that are read from the environment and `.env` alone."""
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        for source in (env_settings, dotenv_settings):
-            # By its variables alone: PORT or DATABASE_URL, which fields are called too, are the
-            # application's.
-            source.config = {**source.config, "populate_by_name": False}
-        if isinstance(dotenv_settings, DotEnvSettingsSource):
-            dotenv_settings.dotenv_filtering = "only_existing"
-        return init_settings, *sources_in_use(settings_cls, env_settings, dotenv_settings)
-
-
-class ProjectSettings(EnvironmentSettings):
-    """Settings that are read from the environment, `.env`, and `supabase/config.toml`."""
-
-    @classmethod
-    def key_of(cls, field: str) -> str | None:
-        names = variables(cls, field)
-        if any(settings_environment().get(name) for name in names):
-            return None
-        keys = read_config().keys
-        return next((f"{CONFIG}: {keys[name]}" for name in names if name in keys), None)
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        read = super().settings_customise_sources(settings_cls, *sources, **named)
-        return *read, ConfigTomlSource(settings_cls)

@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from amphibase.gateway.config_toml import EnvironmentSettings, ProjectSettings
 from amphibase.gateway.keys import ApiKeys, S3Credentials, api_key, claims_of, s3_credentials
+from amphibase.gateway.project_settings import EnvironmentSettings, ProjectSettings
 from amphibase.loopback import is_loopback
 from amphibase.request_body import BODY_SECONDS
 from amphibase.settings.loading import CommaSeparated, check_networks

@@ -24,7 +24,8 @@ from amphibase.gateway.auth.hooks.settings import HookSettings
 from amphibase.gateway.auth.mail_settings import MailSettings
 from amphibase.gateway.auth.rate_limit_settings import RateLimitSettings
 from amphibase.gateway.auth.redirects import glob_to_regex
-from amphibase.gateway.config_toml import ProjectSettings, setting_name
+from amphibase.gateway.config_toml import setting_name
+from amphibase.gateway.project_settings import ProjectSettings
 from amphibase.gateway.unsupported import AUTH, reject_unsupported
 from amphibase.settings.loading import CommaSeparated, load
 

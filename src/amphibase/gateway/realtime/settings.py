@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from amphibase.gateway.config_toml import ProjectSettings
+from amphibase.gateway.project_settings import ProjectSettings
 
 
 class RealtimeSettings(ProjectSettings):

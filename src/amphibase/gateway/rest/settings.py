@@ -15,7 +15,7 @@ from pydantic_settings import (
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_environment import settings_environment
-from amphibase.gateway.config_toml import ProjectSettings
+from amphibase.gateway.project_settings import ProjectSettings
 from amphibase.gateway.rest.transaction.role_claim import RolePath
 from amphibase.settings.loading import load
 

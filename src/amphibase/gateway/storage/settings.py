@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import AliasChoices, Field
 
-from amphibase.gateway.config_toml import ProjectSettings
+from amphibase.gateway.project_settings import ProjectSettings
 from amphibase.gateway.unsupported import STORAGE, reject_unsupported
 from amphibase.settings.loading import load
 
