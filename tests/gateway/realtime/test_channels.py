@@ -295,6 +295,20 @@ async def test_broadcasts_over_http_reach_the_topic(api: Api, connect: Connect) 
     blank = ["can't be blank"]
     assert rejected.status_code == 422
     assert rejected.json() == {"errors": {"messages": [{"event": blank, "payload": blank}, {}]}}
+    for messages, errors in (
+        (None, blank),
+        ([], blank),
+        ("x", ["is invalid"]),
+        ([1], ["is invalid"]),
+        ([{**sent, "topic": " ", "payload": "x"}], [{"topic": blank, "payload": ["is invalid"]}]),
+    ):
+        rejected = await api.post("/broadcast", {"messages": messages})
+        assert rejected.status_code == 422
+        assert rejected.json() == {"errors": {"messages": errors}}
+    for json_path in ("/broadcast", "/broadcast/room/events/said"):
+        headers = {"content-type": "application/json"}
+        rejected = await api.post(json_path, content=b"{", headers=headers)
+        assert (rejected.status_code, rejected.json()) == (400, {"message": "bad request"})
     text = await api.post(path, content=b"x", headers={"content-type": "text/plain"})
     assert text.status_code == 415
     foreign = await api.post("/broadcast", {"messages": [sent]}, token="x.y.z")

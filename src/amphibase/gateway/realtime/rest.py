@@ -30,7 +30,7 @@ from amphibase.gateway.realtime.tokens import ChannelCaller, authenticate
 
 BROADCAST_PATH = "/api/broadcast/"
 JSON, BYTES = "application/json", "application/octet-stream"
-BLANK = "can't be blank"
+BLANK, INVALID = "can't be blank", "is invalid"
 TOO_LONG = f"should be at most {MAX_NAME_BYTES} byte(s)"
 TOO_LARGE = "Payload size exceeds tenant limit"
 UNSUPPORTED = f"Unsupported Media Type. Use {JSON} or {BYTES}"
@@ -58,14 +58,18 @@ async def broadcast(context: RealtimeContext, request: Request) -> Response:
     caller = _caller(context, request)
     if isinstance(caller, Response):
         return caller
+    body = await request.body()
     try:
-        messages = read_json(await request.body())["messages"]
+        content = read_json(body) if body else None
     except TooDeep as error:
         return json_response({"errors": {"messages": [str(error)]}}, 422)
-    except (ValueError, KeyError, TypeError):
-        messages = None
-    if not isinstance(messages, list) or not messages:
+    except ValueError:
+        return json_response({"message": "bad request"}, 400)
+    messages = content.get("messages") if isinstance(content, dict) else None
+    if messages is None or messages == []:
         return json_response({"errors": {"messages": [BLANK]}}, 422)
+    if not isinstance(messages, list) or not all(isinstance(each, dict) for each in messages):
+        return json_response({"errors": {"messages": [INVALID]}}, 422)
     if len(messages) > MAX_MESSAGES:
         message = "Too many messages to broadcast, please reduce the batch size"
         return json_response({"message": message}, 429)
@@ -107,7 +111,7 @@ async def broadcast_one(context: RealtimeContext, request: Request) -> Response:
         except TooDeep as error:
             return json_response({"message": str(error)}, 422)
         except ValueError:
-            return json_response({"message": "The body is not JSON"}, 400)
+            return json_response({"message": "bad request"}, 400)
         push = _push(topic, event, payload)
     is_private = request.query_params.get("private") == "true"
     try:
@@ -138,17 +142,15 @@ def _caller(context: RealtimeContext, request: Request) -> ChannelCaller | Respo
         return json_response({"message": "Unauthorized"}, 401)
 
 
-def _errors(context: RealtimeContext, message: Any) -> dict[str, list[str]]:
+def _errors(context: RealtimeContext, message: dict[str, Any]) -> dict[str, list[str]]:
     """Return what is wrong with a message, by field."""
-    if not isinstance(message, dict):
-        return {"payload": ["is invalid"]}
     errors: dict[str, list[str]] = {}
     for name, kind in (("topic", str), ("event", str), ("payload", dict)):
         value = message.get(name)
-        if value is None or value == "":
+        if value is None or (kind is str and isinstance(value, str) and not value.strip()):
             errors[name] = [BLANK]
         elif not isinstance(value, kind):
-            errors[name] = ["is invalid"]
+            errors[name] = [INVALID]
         elif isinstance(value, str) and is_too_long(
             TOPIC_PREFIX + value if name == "topic" else value
         ):
