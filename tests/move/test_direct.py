@@ -185,3 +185,28 @@ async def test_an_undo_after_such_a_kill_puts_the_keys_back_and_deletes_in_their
 
 def failures(checks: list[PreflightCheck]) -> list[str]:
     return [check.message for check in checks if check.outcome is Outcome.FAIL]
+
+
+TOUCHED = """
+CREATE TABLE touched (id int PRIMARY KEY, parent int REFERENCES touched, changes int DEFAULT 0);
+CREATE FUNCTION count_changes() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN new.changes = old.changes + 1; RETURN new; END';
+CREATE TRIGGER count_changes BEFORE UPDATE ON touched
+    FOR EACH ROW EXECUTE FUNCTION count_changes();
+INSERT INTO touched SELECT n, 1 FROM generate_series(1, 20) n;
+"""
+
+
+async def test_an_undo_is_not_kept_from_rows_by_a_trigger_that_counts_its_own_changes(
+    two_databases: TwoDatabases, tmp_path: Path
+) -> None:
+    two_databases.run(TOUCHED)
+    two_databases.target.run("DELETE FROM touched")
+    before = dump(two_databases.target)
+    plan = plan_of(two_databases, table("touched", "id", "parent", "changes"))
+    async with opened(plan, tmp_path, *sides_of(two_databases)) as stage:
+        assert await moved(stage)
+        assert [kept async for kept in stage.undo()] == []
+        await stage.finish()
+    assert two_databases.target.rows("SELECT FROM touched") == []
+    assert dump(two_databases.target) == before
