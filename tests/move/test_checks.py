@@ -43,7 +43,9 @@ class Sides:
         url = make_url(self.urls[role]).set(username=user, password="pw")
         self.urls[role] = url.render_as_string(hide_password=False)
 
-    async def check(self, **options: object) -> set[tuple[Outcome, str, str]]:
+    async def check(
+        self, sequences: tuple[str, ...] = (), **options: object
+    ) -> set[tuple[Outcome, str, str]]:
         """Return outcome, subject and message of each check."""
         table = {
             "source": "public.notes",
@@ -59,6 +61,7 @@ class Sides:
             target=end,
             tables=(TablePlan.model_validate(table),),
             files=FilesPlan(buckets=("uploads",)),
+            sequences=sequences,
         )
         path = self.folder / "plan.toml"
         source, target = (
@@ -190,6 +193,12 @@ async def test_a_role_that_may_use_a_schema_made_for_the_move_needs_none_of_its_
             connection.execute("DROP ROLE amphibase_test_writer")
 
 
+async def test_a_sequence_of_the_plan_that_a_side_lacks_fails(sides: Sides) -> None:
+    sides.execute(Role.SOURCE, "CREATE SEQUENCE numbers")
+    ((subject, message),) = failed(await sides.check(sequences=("public.numbers",)))
+    assert (subject, "the target has no such sequence" in message) == ("public.numbers", True)
+
+
 @pytest.mark.parametrize("role", list(Role))
 async def test_the_rights_to_sequences_and_to_schemas_are_checked(sides: Sides, role: Role) -> None:
     owner = sides.urls[role]
@@ -206,7 +215,7 @@ async def test_the_rights_to_sequences_and_to_schemas_are_checked(sides: Sides, 
         connection.execute("CREATE SCHEMA amphibase_move AUTHORIZATION amphibase_test_role")
         try:
             of_sequences = failed(await sides.check())
-            of_schemas = failed(await sides.check(**{role: "closed.notes"}))
+            of_schemas = failed(await sides.check((), **{role.value: "closed.notes"}))
         finally:
             connection.execute("DROP OWNED BY amphibase_test_role")
             connection.execute("DROP ROLE amphibase_test_role")

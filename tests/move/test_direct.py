@@ -210,3 +210,15 @@ async def test_an_undo_is_not_kept_from_rows_by_a_trigger_that_counts_its_own_ch
         await stage.finish()
     assert two_databases.target.rows("SELECT FROM touched") == []
     assert dump(two_databases.target) == before
+
+
+async def test_a_sequence_of_the_plan_goes_on_and_one_that_is_behind_is_a_difference(
+    two_databases: TwoDatabases, tmp_path: Path
+) -> None:
+    two_databases.run("CREATE SEQUENCE numbers")
+    two_databases.source.run("SELECT setval('numbers', 70)")
+    plan = plan_of(two_databases).model_copy(update={"sequences": ("public.numbers",)})
+    async with opened(plan, tmp_path, *sides_of(two_databases)) as stage:
+        assert await messages(stage) == ["the sequence is behind; run again"]
+        assert await moved(stage)
+    assert two_databases.target.value("SELECT nextval('numbers')") == 71

@@ -189,10 +189,67 @@ def test_what_amphibase_makes_of_the_models_on_each_side_is_not_named() -> None:
     plan = plan_of([notes, *queues], [notes], others=others)
     assert [each.what for each in plan.not_moved] == [
         "table pgmq.q_orders",
+        "policy own on storage.objects",
         "function public.total(integer)",
         "policy own on public.notes",
         "trigger mine on public.notes",
     ]
+
+
+def test_what_people_have_put_on_supabases_tables_is_named_and_no_pg_dump_has_it() -> None:
+    users = table("users", "id", schema="auth", triggers=("on_auth_user_created",))
+    objects = table("objects", "id", schema="storage", triggers=("update_objects_updated_at",))
+    others = (
+        ("policy", "own on storage.objects"),
+        ("policy", "listen on realtime.messages"),
+        ("policy", "cron_job_policy on cron.job"),
+        ("view", "public.recent"),
+    )
+    ends = (postgres_end(Role.SOURCE), postgres_end(Role.TARGET))
+    plan = plan_of([users, objects], [users, objects], ends, others=others)
+    assert [(each.what, "pg_dump" in each.reason) for each in plan.not_moved] == [
+        ("policy own on storage.objects", False),
+        ("policy listen on realtime.messages", False),
+        ("view public.recent", True),
+        ("trigger on_auth_user_created on auth.users", False),
+    ]
+
+
+def test_a_column_that_refers_to_another_one_than_the_mapped_ids_keeps_its_values() -> None:
+    people = table("people", "id", "number")
+    there = table("people", "id", "number", schema="public", type="uuid")
+    badges = CatalogTable(
+        TableName(None, "badges"),
+        table("badges", "id", "person", "number").columns,
+        ("id",),
+        foreign_keys=(
+            CatalogForeignKey("a", ("person",), TableName(None, "people"), ("id",)),
+            CatalogForeignKey("b", ("number",), TableName(None, "people"), ("number",)),
+        ),
+    )
+    other = table("badges", "id", "person", "number", schema="public")
+    plan = plan_of([people, badges], [there, other])
+    assert {each.source: each.ids for each in plan.tables} == {
+        "people": {"id": "people"},
+        "badges": {"person": "people"},
+    }
+
+
+def test_sequences_that_no_column_counts_by_go_on_where_both_sides_have_them(
+    tmp_path: Path,
+) -> None:
+    numbers, lost = TableName("public", "numbers"), TableName("a", "b")
+    own = TableName("auth", "c")
+    ends = (postgres_end(Role.SOURCE), postgres_end(Role.TARGET))
+    plan = make_plan(
+        "plan",
+        Inventory(ends[0], DatabaseCatalog((), "source", sequences=(numbers, lost, own))),
+        Inventory(ends[1], DatabaseCatalog((), "target", sequences=(numbers, own))),
+    )
+    assert plan.sequences == ("public.numbers",)
+    assert [each.what for each in plan.not_moved] == ["sequence a.b"]
+    write_plan(plan, tmp_path / "plan.toml")
+    assert read_plan(tmp_path / "plan.toml") == plan
 
 
 def test_triggers_of_the_target_are_off_unless_the_plan_is_edited() -> None:

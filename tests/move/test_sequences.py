@@ -11,12 +11,15 @@ from tests.move.two_databases import Side, TwoDatabases
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.tables.base import Selection, TablePair
+from amphibase.move.tables.postgres import PostgresTables
 from amphibase.move.tables.sequences import (
     PostgresCounters,
     SqliteCounters,
     advance_counters,
+    advance_sequences,
     counter_statement,
     counters_behind,
+    sequences_behind,
 )
 from amphibase.move.tables.sqlite import SqliteTables
 
@@ -52,6 +55,45 @@ async def test_the_next_row_of_the_target_gets_the_number_that_the_source_would_
     for side in (two_databases.source, two_databases.target):
         side.run(INSERT)
         assert side.rows(LAST) == [(3, 70, -10)]
+
+
+async def test_a_text_with_a_number_of_a_sequence_in_it_is_no_counter(
+    two_databases: TwoDatabases,
+) -> None:
+    two_databases.target.run(
+        "CREATE SEQUENCE numbers; CREATE TABLE t (id text DEFAULT 'No. ' || nextval('numbers'));"
+        "INSERT INTO t DEFAULT VALUES"
+    )
+    two_databases.source.run("CREATE TABLE t (id text)")
+    (pair,) = await two_databases.pairs("t")
+    assert await counters(two_databases.target).last_numbers(pair.target, {"id"}) == {}
+
+
+async def test_sequences_that_no_column_counts_by_go_on_and_are_not_set_back(
+    two_databases: TwoDatabases,
+) -> None:
+    two_databases.run(
+        """
+        CREATE SEQUENCE "in %s"; CREATE SEQUENCE down INCREMENT -1; CREATE SEQUENCE further;
+        CREATE SEQUENCE owned; CREATE TABLE t (id serial, n int); ALTER SEQUENCE owned OWNED BY t.n
+        """
+    )
+    urls = two_databases.source.url, two_databases.target.url
+    async with PostgresTables(urls[0], "tests") as tables:
+        names = (await tables.catalog()).sequences
+    assert [name.name for name in names] == ["down", "further", "in %s", "owned"]
+    two_databases.source.run(
+        """SELECT setval('"in %s"', 70), setval('down', -7), setval('owned', 5, false)"""
+    )
+    two_databases.target.run("SELECT setval('further', 9)")
+    behind = await sequences_behind(*urls, names)
+    assert [name.name for name in behind] == ["down", "in %s", "owned"]
+    await advance_sequences(*urls, names)
+    assert await sequences_behind(*urls, names) == []
+    following = (
+        """SELECT nextval('"in %s"'), nextval('down'), nextval('owned'), nextval('further')"""
+    )
+    assert two_databases.target.rows(following) == [(71, -8, 5, 10)]
 
 
 async def test_a_counter_that_has_counted_further_is_not_set_back(

@@ -102,12 +102,14 @@ class DatabaseCatalog:
     Args:
         alembic_heads: the revisions that `alembic_version` holds; empty without the table.
         others: views, functions, policies and the like by kind, which are named and not moved.
+        sequences: those that no column counts by.
     """
 
     tables: tuple[CatalogTable, ...]
     server: str
     alembic_heads: frozenset[str] = frozenset()
     others: tuple[tuple[str, str], ...] = ()
+    sequences: tuple[TableName, ...] = ()
 
     def table(self, name: TableName) -> CatalogTable | None:
         """Return a table by its name; None where it is missing."""

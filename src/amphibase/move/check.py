@@ -90,6 +90,14 @@ async def check_sides(context: MoveContext) -> list[PreflightCheck]:
     checks += _check_models(source, target)
     checks += _check_tables(context.plan.tables, source, target)
     checks += _check_mappings(context.plan.mappings, source)
+    for name in context.plan.sequences:
+        for role, catalog in ((Role.SOURCE, source), (Role.TARGET, target)):
+            if name not in map(str, catalog.sequences):
+                message = (
+                    f"the {role} has no such sequence of its own; create it by migrations, or take "
+                    "it off the plan"
+                )
+                checks.append(PreflightCheck(Outcome.FAIL, name, message))
     checks += _check_stores(context)
     checks += await _check_servers(context, {Role.SOURCE: source, Role.TARGET: target})
     return checks
@@ -227,6 +235,11 @@ async def _check_servers(
             for name, columns in names.items()
             if (table := catalogs[endpoint.role].planned(name)) is not None
             for each in _relations(table, columns)
+        ]
+        relations += [
+            (name.schema or "public", name.name)
+            for name in catalogs[endpoint.role].sequences
+            if str(name) in context.plan.sequences
         ]
         server, lacking = await _read_server(url, endpoint.role, relations)
         servers[endpoint.role] = server

@@ -56,6 +56,10 @@ class Inventory:
         """Return the application's own tables."""
         return [table for table in self.catalog.tables if not is_own(table.name)]
 
+    def sequences(self) -> list[TableName]:
+        """Return the application's own sequences that no column counts by."""
+        return [name for name in self.catalog.sequences if not is_own(name)]
+
     def _has(self, schema: str, name: str) -> bool:
         if isinstance(self.endpoint, SupabaseEndpoint):
             return True

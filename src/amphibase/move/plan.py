@@ -151,7 +151,12 @@ class VerifyPlan(PlanPart):
 
 
 class Plan(PlanPart):
-    """What moves from where to where."""
+    """What moves from where to where.
+
+    Args:
+        sequences: those that no column counts by, and both sides have; they go on where the
+            source's are.
+    """
 
     version: Literal[1] = 1
     name: str
@@ -161,11 +166,13 @@ class Plan(PlanPart):
     files: FilesPlan | None = None
     tables: tuple[TablePlan, ...] = ()
     mappings: dict[str, MappingPlan] = Field(default_factory=dict)
+    sequences: tuple[str, ...] = ()
     not_moved: tuple[NotMoved, ...] = ()
     verify: VerifyPlan = VerifyPlan()
 
     @model_validator(mode="after")
     def _check_tables(self) -> Self:
+        _check_unique("sequences", self.sequences)
         _check_unique("sources of tables", [table.source for table in self.tables])
         targets = [table.target for table in self.tables]
         _check_unique("targets of tables", [*targets, *(m.table for m in self.mappings.values())])

@@ -36,6 +36,11 @@ that shall not move, write another name on the right to rename. `merge = true` a
 target that are not of this move. `triggers` are the target's: "off" or "fire" for rows that arrive.
 """
 
+SEQUENCES = """\
+Sequences that no column counts by, such as one for the numbers of invoices: those of the target go
+on where the source's are.
+"""
+
 MAPPINGS = """\
 Ids that are numbers on the source and UUIDs on the target, the same at each run. `table` holds
 old_id and new_id on the target afterwards. In a table, `ids` names the columns that refer to them.
@@ -74,6 +79,10 @@ def format_plan(plan: Plan, schema_command: str | None = None) -> str:
     _comment(document, HEAD)
     document.add("version", tomlkit.item(plan.version))
     document.add("name", tomlkit.item(plan.name))
+    if plan.sequences:
+        document.add(tomlkit.nl())
+        _comment(document, SEQUENCES)
+        document.add("sequences", _value([*plan.sequences]))
     document.add(tomlkit.nl())
     document.add("source", _table(plan.source))
     document.add("target", _table(plan.target))

@@ -16,7 +16,7 @@ from amphibase.move.endpoints import (
     files_address,
     parse_endpoint,
 )
-from amphibase.move.inventory import OWN_SCHEMAS, QUEUES, Inventory, read_inventory
+from amphibase.move.inventory import OWN_SCHEMAS, QUEUES, Inventory, is_own, read_inventory
 from amphibase.move.plan import (
     AccountsPlan,
     EndPlan,
@@ -33,6 +33,9 @@ from amphibase.move.users_table import IS_ADMIN, find_users_table, profile_colum
 
 INTEGERS = frozenset(("smallint", "integer", "bigint"))
 PROFILES = "users"
+AUTH_USERS = TableName("auth", "users")
+HAS_POLICIES = frozenset(("auth", "realtime", "storage"))
+"""Schemas of Supabase on whose tables people have policies of their own."""
 
 
 @dataclass(slots=True)
@@ -81,6 +84,7 @@ def make_plan(name: str, source: Inventory, target: Inventory) -> Plan:
         _map_ids(own, other, draft)
     for own, other in _in_order(pairs):
         _plan_table(own, other, draft)
+    sequences = tuple(_sequences(source, target, draft))
     files = _files(source, target, draft)
     draft.not_moved += _others(source)
     return Plan(
@@ -91,6 +95,7 @@ def make_plan(name: str, source: Inventory, target: Inventory) -> Plan:
         files=files,
         tables=tuple(draft.tables),
         mappings=draft.mappings,
+        sequences=sequences,
         not_moved=tuple(draft.not_moved),
     )
 
@@ -249,7 +254,9 @@ def _plan_table(own: CatalogTable, other: CatalogTable, draft: _Draft) -> None:
     ids = {
         key.columns[0]: mapped[str(key.target)]
         for key in own.foreign_keys
-        if len(key.columns) == 1 and str(key.target) in mapped
+        if len(key.columns) == 1
+        and str(key.target) in mapped
+        and key.target_columns == (draft.mappings[mapped[str(key.target)]].column,)
     }
     if str(own.name) in mapped:
         ids[own.key[0]] = mapped[str(own.name)]
@@ -265,6 +272,16 @@ def _plan_table(own: CatalogTable, other: CatalogTable, draft: _Draft) -> None:
     )
 
 
+def _sequences(source: Inventory, target: Inventory, draft: _Draft) -> Iterator[str]:
+    there = set(target.sequences())
+    for name in source.sequences():
+        if name in there:
+            yield str(name)
+        else:
+            reason = "the target has no such sequence of its own; its migrations create it"
+            draft.not_moved.append(NotMoved(what=f"sequence {name}", reason=reason))
+
+
 def _files(source: Inventory, target: Inventory, draft: _Draft) -> FilesPlan | None:
     if not source.has_files or not source.buckets:
         return None
@@ -278,20 +295,31 @@ def _files(source: Inventory, target: Inventory, draft: _Draft) -> FilesPlan | N
 def _others(source: Inventory) -> Iterator[NotMoved]:
     """Name views, functions, policies and the like of the application."""
     named = [(kind, name) for kind, name in source.catalog.others if kind != "extension"]
-    for table in source.tables():
-        named += [("trigger", f"{name} on {table.name}") for name in table.triggers]
+    for table in source.catalog.tables:
+        if table.name == AUTH_USERS or not is_own(table.name):
+            named += [("trigger", f"{name} on {table.name}") for name in table.triggers]
     reason = "the target's own migrations create it"
-    if schema_command(source.endpoint):
-        reason += "; the pg_dump above writes it"
+    is_dumped = schema_command(source.endpoint) is not None
     for kind, name in named:
-        if not _is_derived(name):
-            yield NotMoved(what=f"{kind} {name}", reason=reason)
+        if not _is_derived(kind, name):
+            beside = is_dumped and _schema_of(name) not in OWN_SCHEMAS
+            suffix = "; the pg_dump of the plan writes it" if beside else ""
+            yield NotMoved(what=f"{kind} {name}", reason=reason + suffix)
 
 
-def _is_derived(name: str) -> bool:
+def _is_derived(kind: str, name: str) -> bool:
     """Return whether an object is Supabase's, or made by Amphibase of the models on each side."""
-    own, _, table = name.partition(" on ")
-    schema, separator, rest = (table or own).partition(".")
-    if separator and schema.strip('"') in OWN_SCHEMAS | {QUEUES}:
+    own, _, table = name.rpartition(" on ")
+    schema = _schema_of(name)
+    if schema in OWN_SCHEMAS | {QUEUES} and not (
+        # Supabase makes none there: people do, for whom its Storage and Realtime apply them.
+        (kind == "policy" and schema in HAS_POLICIES) or (kind == "trigger" and schema == "auth")
+    ):
         return True
-    return (own if table else rest or own).strip('"').startswith("amphibase_")
+    return (own or table.rpartition(".")[2]).strip('"').startswith("amphibase_")
+
+
+def _schema_of(name: str) -> str | None:
+    """Return the schema of an object, or of the table that it is on."""
+    schema, separator, _ = name.rpartition(" on ")[2].partition(".")
+    return schema.strip('"') if separator else None

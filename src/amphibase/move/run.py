@@ -277,7 +277,7 @@ def build_stages(context: MoveContext) -> list[Stage]:
     stages: list[Stage] = []
     if plan.accounts is not None:
         stages.append(AccountsStage(context))
-    if plan.tables or plan.mappings:
+    if plan.tables or plan.mappings or plan.sequences:
         stages.append(TablesStage(context))
     if plan.files is not None:
         stages.append(FilesStage(context))

@@ -100,6 +100,21 @@ FOREIGN_KEYS: LiteralString = """
      ORDER BY 1, 2
 """
 
+SEQUENCES: LiteralString = """
+    SELECT nspname::text, relname::text
+      FROM pg_class class JOIN pg_namespace namespace ON namespace.oid = relnamespace
+     WHERE relkind = 'S' AND relpersistence <> 't'
+       AND nspname !~ '^(pg_|information_schema$|amphibase_move$)'
+       AND NOT EXISTS (SELECT FROM pg_depend
+                        WHERE classid = 'pg_class'::regclass AND objid = class.oid
+                          AND deptype IN ('i', 'e'))
+       AND NOT EXISTS (SELECT FROM pg_depend
+                        WHERE classid = 'pg_attrdef'::regclass
+                          AND refclassid = 'pg_class'::regclass AND refobjid = class.oid)
+     ORDER BY 1, 2
+"""
+"""Those that are neither an identity's nor in the default of a column."""
+
 OTHERS: LiteralString = """
     SELECT kind, name FROM (
         SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
@@ -168,11 +183,13 @@ async def read_postgres_catalog(connection: AsyncConnection) -> DatabaseCatalog:
         for oid, schema, name, is_partitioned, hides_rows, estimate, triggers in rows
     )
     others = await (await connection.execute(OTHERS)).fetchall()
+    sequences = await (await connection.execute(SEQUENCES)).fetchall()
     return DatabaseCatalog(
         tables,
         f"PostgreSQL {connection.info.parameter_status('server_version')}",
         await _alembic_heads(connection, tables),
         tuple((kind, name) for kind, name in others),
+        tuple(TableName(*name) for name in sequences),
     )
 
 

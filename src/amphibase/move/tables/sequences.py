@@ -6,7 +6,7 @@ source's after the last pass, and never back, as other rows of the target may ha
 
 import asyncio
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import LiteralString, Protocol
@@ -20,7 +20,7 @@ from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.tables.base import Selection, TablePair
 from amphibase.move.tables.postgres_session import column_list, connect, qualified, settings_for
-from amphibase.move.tables.types import INTEGERS
+from amphibase.move.tables.types import INTEGERS, parse_type
 from amphibase.schema.ddl import literal
 
 INCREMENT: LiteralString = "SELECT seqincrement FROM pg_sequence WHERE seqrelid = %s::regclass"
@@ -99,7 +99,7 @@ class PostgresCounters:
                 counters = {
                     name: await _last_number(connection, selection, name, sequence)
                     for name, sequence in _sequences(selection).items()
-                    if name in names
+                    if name in names and _is_number(selection, name)
                 }
             finally:
                 await connection.close()
@@ -189,6 +189,34 @@ async def counters_behind(source: Counters | None, target: Counters, pair: Table
     return [name for name, other in required.items() if name in own and own[name].is_behind(other)]
 
 
+async def advance_sequences(source: URL, target: URL, names: Collection[TableName]) -> None:
+    """Set sequences that no column counts by to where the source's are, and never back."""
+    async for connection, name, counter in _behind(source, target, names):
+        await _set_sequence(connection, name, counter)
+
+
+async def sequences_behind(
+    source: URL, target: URL, names: Collection[TableName]
+) -> list[TableName]:
+    """Return those of the target that would count again what the source's have counted."""
+    return [name async for _, name, _ in _behind(source, target, names)]
+
+
+async def _behind(
+    source: URL, target: URL, names: Collection[TableName]
+) -> AsyncIterator[tuple[AsyncConnection, TableName, Counter]]:
+    """Yield a connection to the target, with each sequence that is behind and where it should
+    be."""
+    if not names:
+        return
+    with translated_errors():
+        async with await connect(source) as here, await connect(target) as there:
+            for name in names:
+                own, other = await _read_sequence(there, name), await _read_sequence(here, name)
+                if own.is_behind(other):
+                    yield there, name, other
+
+
 def counter_statement(selection: Selection) -> str | None:
     """Return what sets the counter that the key of a table may have: the Data API shows none, and
     sets none. None where the key is no number, or refers to another table.
@@ -228,6 +256,12 @@ def _sequences(selection: Selection) -> dict[str, TableName]:
     """Return the sequences of the columns that have one."""
     columns = {name: selection.table.column(name).sequence for name in selection.columns}
     return {name: sequence for name, sequence in columns.items() if sequence is not None}
+
+
+def _is_number(selection: Selection, column: str) -> bool:
+    """Return whether a column holds its sequence's numbers, and not texts with them in it."""
+    type = parse_type(selection.table.column(column).base_type)
+    return not type.is_array and (type.name in INTEGERS or type.name == "numeric")
 
 
 async def _read_sequence(connection: AsyncConnection, sequence: TableName) -> Counter:

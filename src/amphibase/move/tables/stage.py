@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from sqlalchemy.engine import URL
+
 from amphibase.errors import AmphibaseError, MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.context import MoveContext
@@ -29,8 +31,10 @@ from amphibase.move.tables.reconcile import Reconciliation
 from amphibase.move.tables.referrers import Referrers
 from amphibase.move.tables.sequences import (
     advance_counters,
+    advance_sequences,
     counter_statement,
     counters_behind,
+    sequences_behind,
 )
 from amphibase.move.tables.sides import counters_of, open_tables
 from amphibase.move.tables.sqlite import SqliteTables
@@ -51,6 +55,7 @@ class Sides:
     Args:
         unsatisfied: foreign keys that no order satisfies.
         missing: mapping tables that the target lacks.
+        sequences: those of the plan, which no column counts by.
         taken_off: what a run that was killed has left off the target, and the tables do not show.
     """
 
@@ -60,6 +65,7 @@ class Sides:
     unsatisfied: list[str]
     referrers: Referrers
     missing: list[TableName]
+    sequences: list[TableName]
     taken_off: list[TakenOff]
 
 
@@ -111,6 +117,8 @@ class TablesStage:
         if (target := counters_of(self._context.target)) is not None:
             pairs = [table.pair for table in sides.tables]
             await advance_counters(counters_of(self._context.source), target, pairs)
+        if sides.sequences:
+            await advance_sequences(*self._databases(), sides.sequences)
         return changes
 
     async def verify(self) -> Verification:
@@ -120,6 +128,10 @@ class TablesStage:
         for table in sides.tables:
             await self._verify(table, sides, verified)
             await self._verify_counters(table, verified)
+        if sides.sequences:
+            for sequence in await sequences_behind(*self._databases(), sides.sequences):
+                message = "the sequence is behind; run again"
+                verified.differences.append(SideDifference(str(sequence), None, message))
         for part in self._taken_off():
             message = f"{part.name} is not back on the target; run again"
             verified.differences.append(SideDifference(str(part.table), None, message))
@@ -178,12 +190,29 @@ class TablesStage:
             tables = mapping_tables(plan, own, other)
             tables += moved_tables(plan, own, other, over_api=over_api)
             missing = missing_mapping_tables(plan, other)
+            sequences = [
+                name
+                for name in own.sequences
+                if str(name) in plan.sequences and name in other.sequences
+            ]
             self._sides = Sides(
-                source, target, *in_order(tables), Referrers(other), missing, self._taken_off()
+                source,
+                target,
+                *in_order(tables),
+                Referrers(other),
+                missing,
+                sequences,
+                self._taken_off(),
             )
             if self._sides.unsatisfied and isinstance(target, SqliteTables):
                 await target.ignore_foreign_keys()
         return self._sides
+
+    def _databases(self) -> tuple[URL, URL]:
+        source, target = self._context.source.database, self._context.target.database
+        assert source is not None
+        assert target is not None
+        return source, target
 
     def _taken_off(self) -> list[TakenOff]:
         target = postgres_url(self._context.target)
