@@ -91,6 +91,11 @@ def test_no_name_of_the_local_supabase_is_taken_for_a_misspelt_setting(
     assert set(misspelt_variables(Settings)) == before
 
 
+def test_an_override_that_is_no_setting_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"^databse_url: is no setting; database_url is"):
+        load_settings(databse_url="sqlite:///a.db")
+
+
 def test_a_file_is_read_and_the_environment_wins(monkeypatch: Environment) -> None:
     Path(".env").write_text("POOL_SIZE=8\nPUBLIC_URL=https://api.example.com/\nOTHER=x\n")
     assert load_settings().pool_size == 8

@@ -63,6 +63,15 @@ class TestAdd:
         id = uuid4()
         assert (await records.of(Note, ANN).add(Note(id=id, title="", stars=1))).id == id
 
+    async def test_rejects_an_object_of_another_class(self, records: Records) -> None:
+        """Its columns may have the same names."""
+        notes: Any = records.of(Note, ANN)
+        for other in (Post(title="one"), {"title": "one", "stars": 1}):
+            for write in (notes.add(other), notes.add_many([other]), notes.upsert(other)):
+                with pytest.raises(TypeError, match="an object of Note was expected, not of"):
+                    await write
+        assert await records.of(Note).count() == 0
+
     async def test_rejects_a_key_that_is_taken(self, records: Records) -> None:
         note = await records.of(Note, ANN).add(Note(title="one", stars=1))
         for caller in (ANN, BOB):

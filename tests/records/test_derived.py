@@ -59,6 +59,11 @@ class TestReadModels:
         assert "version" in read_model(Document).model_fields
         assert "_inner" not in read_model(Odd).model_fields
 
+    def test_are_of_models_alone(self) -> None:
+        for other in (dict, 5, "Note", Note(title="", stars=1)):
+            with pytest.raises(TypeError, match="is no model: a class on Base was expected"):
+                read_model(other)  # type: ignore[arg-type]
+
     def test_are_created_once(self) -> None:
         assert read_model(Note) is read_model(Note)
 

@@ -20,7 +20,9 @@ def adopt(model: type[Any]) -> None:
 
     Raises:
         ConfigurationError: Base has another table of the same name.
+        TypeError: it is no model.
     """
+    require_model(model)
     # In no order: a foreign key may lead to a table of Base's, which the other MetaData lacks.
     tables = [
         table
@@ -35,6 +37,12 @@ def adopt(model: type[Any]) -> None:
             )
     for table in tables:
         _adopted[table] = copy_table(table, Base.metadata)
+
+
+def require_model(model: object) -> None:
+    """Raise TypeError for what is no mapped class."""
+    if not isinstance(inspect_model(model, raiseerr=False), Mapper):
+        raise TypeError(f"{model!r} is no model: a class on Base was expected, or one of SQLModel")
 
 
 def adopted(table: Table) -> Table:

@@ -20,14 +20,23 @@ def check_list(name: str, items: Sequence[Any]) -> Sequence[Any]:
 
 def check_limit(limit: int) -> None:
     """Raise InvalidRequest for a limit that is out of range."""
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidRequest(f"limit: 1 to {MAX_LIMIT} was expected, not {limit}")
+    if not (isinstance(limit, int) and 1 <= limit <= MAX_LIMIT):
+        raise InvalidRequest(f"limit: 1 to {MAX_LIMIT} was expected, not {limit!r}")
 
 
 def check_offset(offset: int) -> None:
     """Raise InvalidRequest for an offset that is out of range."""
-    if not 0 <= offset <= MAX_OFFSET:
-        raise InvalidRequest(f"offset: 0 to {MAX_OFFSET} was expected, not {offset}")
+    if not (isinstance(offset, int) and 0 <= offset <= MAX_OFFSET):
+        raise InvalidRequest(f"offset: 0 to {MAX_OFFSET} was expected, not {offset!r}")
+
+
+def check_instances(model: type[Any], rows: Sequence[object]) -> None:
+    """Raise TypeError for a row of another class, whose columns may have the same names."""
+    for row in rows:
+        if not isinstance(row, model):
+            raise TypeError(
+                f"an object of {model.__name__} was expected, not of {type(row).__name__}"
+            )
 
 
 def check_filters(where: Sequence[Any]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm.state import InstanceState
 
 from amphibase.backend import Model
 from amphibase.private_names.sqlalchemy import mark_all_clean
+from amphibase.records.arguments import check_instances
 from amphibase.records.model_info import ABSENT, ModelInfo
 from amphibase.records.values import Row, are_expressions
 
@@ -26,9 +27,11 @@ class Batch(Generic[Model]):
 
     Raises:
         InvalidValue: a value is none of its column's, or an object holds related objects.
+        TypeError: an object is of another class.
     """
 
     def __init__(self, info: ModelInfo[Model], objects: Sequence[Model]) -> None:
+        check_instances(info.model, objects)
         self.info = info
         self._objects = objects
         self._held: list[dict[str, Any]] = [instance_dict(each) for each in objects]

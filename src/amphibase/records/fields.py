@@ -45,6 +45,7 @@ from sqlalchemy.types import JSON, TypeEngine
 
 from amphibase.access import OWNER_COLUMN
 from amphibase.models import SoftDelete, Timestamps, Versioned
+from amphibase.records.adoption import require_model
 from amphibase.records.column_access import column_access
 from amphibase.records.input import plain
 
@@ -127,7 +128,12 @@ def cached_by_model(function: Function) -> Function:
 
 @cached_by_model
 def fields_of(model: type[Any]) -> dict[str, Field]:
-    """Return the columns of a mapped class by the names of its attributes."""
+    """Return the columns of a mapped class by the names of its attributes.
+
+    Raises:
+        TypeError: it is no mapped class.
+    """
+    require_model(model)
     fields = {}
     for attribute in inspect_model(model).column_attrs:
         key, column = attribute.key, attribute.columns[0]

@@ -28,6 +28,7 @@ from amphibase.errors import InvalidRequest, InvalidValue, NotSupported
 from amphibase.models import SoftDelete, Versioned
 from amphibase.private_names.sqlalchemy import mark_clean
 from amphibase.records.adoption import adopted
+from amphibase.records.arguments import check_instances
 from amphibase.records.column_access import OPEN, ColumnAccess, column_access, hidden_columns_in
 from amphibase.records.deferred_state import DEFERRED, StateMaker, defer_states
 from amphibase.records.model_access import access_of
@@ -274,7 +275,9 @@ class ModelInfo(Generic[Model]):
         Raises:
             InvalidValue: it holds related objects, which are not stored with it, or a value that
                 only the service sets.
+            TypeError: it is of another class.
         """
+        check_instances(self.model, (instance,))
         held = instance_dict(instance)
         self.check_addable(held)
         values = {name: held[name] for name in self.column_of if name in held}

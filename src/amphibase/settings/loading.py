@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -108,8 +109,12 @@ def load(kind: type[Kind], **overrides: Any) -> Kind:
         overrides: values by field name that win over the environment.
 
     Raises:
-        ConfigurationError: one line for each wrong value: the variable, the fault, an example.
+        ConfigurationError: one line for each wrong value: the variable, the fault, an example; or
+            an override is no setting.
     """
+    for name in overrides:
+        if name.lower() not in _names(kind):
+            raise ConfigurationError(f"{name}: is no setting{_suggestion(name, kind)}")
     try:
         return kind(**overrides)
     except UnicodeDecodeError:
@@ -119,6 +124,11 @@ def load(kind: type[Kind], **overrides: Any) -> Kind:
     except ValidationError as error:
         lines = [_line(kind, each, overrides) for each in error.errors()]
         raise ConfigurationError("\n".join(lines)) from None
+
+
+def _suggestion(name: str, kind: type[BaseSettings]) -> str:
+    meant = get_close_matches(name, kind.model_fields, 1)
+    return f"; {meant[0]} is one" if meant else ""
 
 
 def _line(kind: type[LoadedSettings], error: Any, overrides: Mapping[str, Any]) -> str:
