@@ -251,6 +251,23 @@ async def test_the_catalog_of_sqlite_has_keys_references_and_what_is_no_table(
     assert catalog.others == (("view", "all_tags"),)
 
 
+async def test_the_letter_case_of_names_means_nothing_to_sqlite(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    run(
+        url,
+        """
+        CREATE TABLE Users (Id INTEGER PRIMARY KEY, boss INTEGER REFERENCES USERS (ID));
+        CREATE TABLE notes (id INTEGER PRIMARY KEY, owner INTEGER REFERENCES users);
+        CREATE TRIGGER log AFTER INSERT ON USERS BEGIN SELECT 1; END;
+        """,
+    )
+    async with SqliteTables(parse_url(url), "p") as tables:
+        catalog = await tables.catalog()
+    keys = [key for name in ("Users", "notes") for key in find(catalog, name).foreign_keys]
+    assert [(key.target.name, key.target_columns) for key in keys] == [("Users", ("Id",))] * 2
+    assert find(catalog, "Users").triggers == ("log",)
+
+
 async def test_the_catalog_of_postgres_has_types_keys_and_what_is_no_table(
     postgres_url: str,
 ) -> None:

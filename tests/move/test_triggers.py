@@ -158,7 +158,7 @@ SQLITE_SCHEMA = """
 CREATE TABLE t (n int); CREATE TABLE log (n text);
 CREATE TRIGGER IF NOT EXISTS "a ""b"" ;--" AFTER INSERT ON t
     WHEN new.n > 0 BEGIN INSERT INTO log VALUES ('it''s; "END";'); END;
-CREATE TRIGGER second AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.n); END;
+CREATE TRIGGER second AFTER INSERT ON T BEGIN INSERT INTO log VALUES (new.n); END;
 CREATE TABLE amphibase_changes (table_name text, operation text);
 CREATE TRIGGER amphibase_log_change_insert_t AFTER INSERT ON t
     BEGIN INSERT INTO amphibase_changes VALUES ('t', 'INSERT'); END;

@@ -66,7 +66,7 @@ class SqliteTables:
         self._url = url
         self._plan = plan
         self._connection: sqlite3.Connection | None = None
-        self._skipped: frozenset[tuple[str, str]] = frozenset()
+        self._skipped: frozenset[str] = frozenset()
 
     async def __aenter__(self) -> Self:
         """Open the file. Raises Unavailable."""
@@ -83,9 +83,9 @@ class SqliteTables:
         assert self._connection is not None
         await asyncio.to_thread(self._connection.execute, "PRAGMA foreign_keys = OFF")
 
-    def skip_triggers(self, triggers: Iterable[tuple[str, str]]) -> None:
-        """Let these triggers, a table and a name each, not fire from now on for what is written."""
-        self._skipped = frozenset(triggers)
+    def skip_triggers(self, names: Iterable[str]) -> None:
+        """Let the triggers of these names not fire from now on for what is written."""
+        self._skipped = frozenset(names)
 
     async def catalog(self) -> DatabaseCatalog:
         """Read what tables there are."""

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Sequence
 
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import (
@@ -37,7 +38,7 @@ def read_sqlite_catalog(connection: sqlite3.Connection) -> DatabaseCatalog:
     for name, table in connection.execute(
         "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
     ):
-        triggers[table].append(name)
+        triggers[_as_declared(table, names)].append(name)
     others = [
         (f"{kind} table" if kind == "virtual" else kind, name)
         for name, kind in sorted(kinds.items())
@@ -130,21 +131,22 @@ def _unique_keys(connection: sqlite3.Connection, table: str) -> list[list[str]]:
 
 
 def _foreign_keys(connection: sqlite3.Connection, table: str) -> list[CatalogForeignKey]:
+    """Return the foreign keys of a table, whatever the letter case that they are declared in: it
+    means nothing to SQLite."""
+    names = [name for (_, name, *_) in connection.execute("PRAGMA table_list")]
     parts = defaultdict(list)
     for row in connection.execute("SELECT * FROM pragma_foreign_key_list(?)", (table,)).fetchall():
         parts[row[0]].append(row)
     keys = []
     for number, rows in sorted(parts.items()):
         rows.sort(key=lambda row: row[1])
-        target = rows[0][2]
+        target = _as_declared(rows[0][2], names)
+        info = connection.execute("SELECT name, pk FROM pragma_table_info(?)", (target,)).fetchall()
         targets = [row[4] for row in rows]
         if None in targets:  # declared without columns: those of the primary key
-            targets = [
-                name
-                for name, place in connection.execute(
-                    "SELECT name, pk FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (target,)
-                )
-            ]
+            targets = [name for name, place in sorted(info, key=lambda row: row[1]) if place]
+        else:
+            targets = [_as_declared(name, [each for each, _ in info]) for name in targets]
         keys.append(
             CatalogForeignKey(
                 f"{table}_{number}",
@@ -154,3 +156,10 @@ def _foreign_keys(connection: sqlite3.Connection, table: str) -> list[CatalogFor
             )
         )
     return keys
+
+
+def _as_declared(name: str, names: Sequence[str]) -> str:
+    """Return a name as the table or the column has it that is meant."""
+    if name in names:
+        return name
+    return next((each for each in names if each.lower() == name.lower()), name)

@@ -19,7 +19,7 @@ NOT_LOGGED = "changes not logged"
 """The journal's kind of entries, by the names of tables."""
 
 EXISTING = """
-    SELECT tbl_name, name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid
+    SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid
 """
 """In the order in which they were created, as that is the order in which they are created again."""
 
@@ -28,9 +28,7 @@ LOG_LOST = f"INSERT INTO {LOG} (table_name, operation) VALUES (?, 'TRUNCATE')"
 
 
 @contextmanager
-def dropped(
-    connection: sqlite3.Connection, triggers: Collection[tuple[str, str]]
-) -> Iterator[None]:
+def dropped(connection: sqlite3.Connection, triggers: Collection[str]) -> Iterator[None]:
     """Drop triggers, and create them again as they were when the block ends.
 
     SQLite switches none off. Others see none of it, and neither does a kill leave anything behind:
@@ -38,11 +36,11 @@ def dropped(
 
     Args:
         connection: in a transaction that writes.
-        triggers: a table and a name each.
+        triggers: their names.
     """
     statements = []
-    for table, name, statement in connection.execute(EXISTING).fetchall() if triggers else ():
-        if (table, name) in triggers:
+    for name, statement in connection.execute(EXISTING).fetchall() if triggers else ():
+        if name in triggers:
             connection.execute(f"DROP TRIGGER {quoted(name)}")
             statements.append(statement)
     yield

@@ -30,9 +30,7 @@ async def triggers_off(
     try:
         if isinstance(tables, SqliteTables):
             sqlite_triggers.record_logs(journal, triggers)
-            tables.skip_triggers(
-                (table.name, name) for table in triggers for name in triggers[table]
-            )
+            tables.skip_triggers(name for names in triggers.values() for name in names)
         else:
             await postgres_triggers.switch_off(target, journal, triggers)
         yield
