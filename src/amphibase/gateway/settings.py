@@ -23,7 +23,7 @@ from amphibase.gateway.keys import ApiKeys, S3Credentials, api_key, claims_of, s
 from amphibase.gateway.project_settings import EnvironmentSettings, ProjectSettings
 from amphibase.loopback import is_loopback
 from amphibase.request_body import BODY_SECONDS
-from amphibase.settings.loading import CommaSeparated, check_networks
+from amphibase.settings.loading import Networks
 from amphibase.settings.published_secrets import (
     CLI_JWT_SECRET,
     CLI_PUBLISHABLE_KEY,
@@ -95,7 +95,7 @@ class GatewaySettings(DataDirSettings, ProjectSettings):
         validation_alias="PGRST_DB_URI",
         examples=["postgresql://authenticator:password@localhost:5432/postgres"],
     )
-    trusted_proxies: CommaSeparated = Field(
+    trusted_proxies: Networks = Field(
         (), validation_alias="GATEWAY_TRUSTED_PROXIES", examples=["10.0.0.0/8,127.0.0.1"]
     )
     s3_protocol_enabled: bool = Field(
@@ -149,19 +149,6 @@ class GatewaySettings(DataDirSettings, ProjectSettings):
     service_role_key: SecretStr | None = Field(None, validation_alias="SERVICE_ROLE_KEY")
     publishable_key: SecretStr | None = Field(None, validation_alias="SUPABASE_PUBLISHABLE_KEY")
     secret_key: SecretStr | None = Field(None, validation_alias="SUPABASE_SECRET_KEY")
-
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        check_networks(value)
-        return value
 
     @field_validator("postgrest_secret")
     @classmethod

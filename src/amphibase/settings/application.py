@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from amphibase.rate_limits import RateLimits
-from amphibase.settings.loading import CommaSeparated, check_lines, check_networks, load
+from amphibase.settings.loading import CommaSeparated, Networks, check_lines, load
 from amphibase.settings.oauth import OAuthSettings
 from amphibase.settings.published_secrets import has_published_password, is_published
 
@@ -142,27 +142,12 @@ class Settings(OAuthSettings):
     fast_path: bool = Field(True, examples=["true"])
 
     cors_origins: CommaSeparated = Field((), examples=["https://example.com,https://b.example"])
-    trusted_proxies: CommaSeparated = Field((), examples=["10.0.0.0/8,127.0.0.1"])
+    trusted_proxies: Networks = Field((), examples=["10.0.0.0/8,127.0.0.1"])
     rate_limits: Annotated[RateLimits, NoDecode] = Field(
         default_factory=lambda: RateLimits.parse(RateLimits.DEFAULT),
         examples=["sign-in=10/minute, sign-up=60/minute, forgot=off"],
     )
     rate_limit_url: SecretStr = Field(SecretStr("memory://"), examples=["redis://localhost:6379/0"])
-
-    @field_validator(
-        "cors_origins", "trusted_proxies", "allowed_types", "sign_up_domains", mode="before"
-    )
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        check_networks(value)
-        return value
 
     @field_validator("cors_origins")
     @classmethod

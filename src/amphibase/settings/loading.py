@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AliasChoices, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -19,8 +19,27 @@ from pydantic_settings import (
 
 from amphibase.errors import ConfigurationError
 
-CommaSeparated = Annotated[tuple[str, ...], NoDecode]
-"""The type of a setting that a validator of its own splits."""
+
+def _parts(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for network in value:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            raise ValueError("each entry must be an IP address or network") from None
+    return value
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
+"""Texts with commas between them."""
+
+Networks = Annotated[CommaSeparated, AfterValidator(_networks)]
+"""IP addresses and networks with commas between them."""
 
 
 class LoadedSettings(BaseSettings):
@@ -73,15 +92,6 @@ def _names(kind: type[BaseSettings]) -> frozenset[str]:
     fields = kind.model_fields
     names = {name for field in fields for name in variables(kind, field)}
     return frozenset(name.lower() for name in names | fields.keys())
-
-
-def check_networks(value: tuple[str, ...]) -> None:
-    """Raise ValueError unless each entry is an IP address or network."""
-    for network in value:
-        try:
-            ipaddress.ip_network(network, strict=False)
-        except ValueError:
-            raise ValueError("each entry must be an IP address or network") from None
 
 
 def check_lines(path: Path) -> None:

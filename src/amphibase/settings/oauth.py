@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import NoDecode
 
 from amphibase.errors import ConfigurationError, InvalidRequest
 from amphibase.loopback import is_loopback
-from amphibase.settings.loading import LoadedSettings
+from amphibase.settings.loading import CommaSeparated, LoadedSettings
 
 ProviderName = Literal["apple", "azure", "discord", "github", "gitlab", "google", "keycloak"]
 PROVIDERS: tuple[ProviderName, ...] = get_args(ProviderName)
@@ -51,9 +50,7 @@ def _url() -> Any:
 class OAuthSettings(LoadedSettings):
     """The third parties of an application, and where browsers come back to it."""
 
-    oauth_redirect_urls: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), examples=["https://example.com/signed-in"]
-    )
+    oauth_redirect_urls: CommaSeparated = Field((), examples=["https://example.com/signed-in"])
 
     oauth_apple_client_id: str | None = _client_id()
     oauth_apple_client_secret: SecretStr | None = _client_secret()
@@ -82,13 +79,6 @@ class OAuthSettings(LoadedSettings):
     oauth_keycloak_client_id: str | None = _client_id()
     oauth_keycloak_client_secret: SecretStr | None = _client_secret()
     oauth_keycloak_url: str | None = _url()
-
-    @field_validator("oauth_redirect_urls", mode="before")
-    @classmethod
-    def _split_redirect_urls(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
     @field_validator("oauth_redirect_urls")
     @classmethod

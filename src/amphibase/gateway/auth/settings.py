@@ -150,13 +150,6 @@ class AuthSettings(
     smtp_sender_name: str = Field("", examples=["Example"])
     smtp_max_frequency: Duration = Field(timedelta(seconds=1), examples=["60s"])
 
-    @validator("uri_allow_list", "jwt_admin_roles", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
     @validator("uri_allow_list")
     @classmethod
     def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,14 +1,13 @@
 """The settings of the Data API, by the names of PostgREST's environment variables."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -17,10 +16,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_environment import settings_environment
 from amphibase.gateway.project_settings import ProjectSettings
 from amphibase.gateway.rest.transaction.role_claim import RolePath
-from amphibase.settings.loading import load
-
-Names = Annotated[tuple[str, ...], NoDecode]
-"""Names with commas between them."""
+from amphibase.settings.loading import CommaSeparated, load
 
 TransactionEnd = Literal["commit", "commit-allow-override", "rollback", "rollback-allow-override"]
 OpenApiMode = Literal["follow-privileges", "ignore-privileges", "disabled"]
@@ -85,13 +81,15 @@ class RestSettings(ProjectSettings):
 
     db_config: bool = Field(True, examples=["true"])
     db_pre_config: str | None = Field(None, examples=["postgrest.pre_config"])
-    db_hoisted_tx_settings: Names = Field(
+    db_hoisted_tx_settings: CommaSeparated = Field(
         ("statement_timeout", "plan_filter.statement_cost_limit", "default_transaction_isolation"),
         examples=["statement_timeout"],
     )
-    db_schemas: Names = Field(("public", "graphql_public"), examples=["public,api"])
+    db_schemas: CommaSeparated = Field(("public", "graphql_public"), examples=["public,api"])
     db_anon_role: str | None = Field("anon", examples=["anon"])
-    db_extra_search_path: Names = Field(("public", "extensions"), examples=["public,extensions"])
+    db_extra_search_path: CommaSeparated = Field(
+        ("public", "extensions"), examples=["public,extensions"]
+    )
     db_max_rows: int | None = Field(1000, ge=0, examples=["1000"])
     db_aggregates_enabled: bool = Field(False, examples=["false"])
     db_tx_end: TransactionEnd = Field("commit", examples=["commit"])
@@ -105,28 +103,15 @@ class RestSettings(ProjectSettings):
     db_root_spec: str | None = Field(None, examples=["public.root"])
     server_timing_enabled: bool = Field(False, examples=["false"])
     server_trace_header: str | None = Field(None, examples=["X-Request-Id"])
-    server_cors_allowed_origins: Names = Field((), examples=["https://app.example.com"])
+    server_cors_allowed_origins: CommaSeparated = Field((), examples=["https://app.example.com"])
     client_error_verbosity: Literal["verbose", "minimal"] = Field("verbose", examples=["minimal"])
     openapi_mode: OpenApiMode = Field("follow-privileges", examples=["follow-privileges"])
     openapi_security_active: bool = Field(False, examples=["false"])
     openapi_server_proxy_uri: str | None = Field(None, examples=["https://api.example.com/rest/v1"])
 
-    @field_validator(
-        "db_schemas",
-        "db_extra_search_path",
-        "db_hoisted_tx_settings",
-        "server_cors_allowed_origins",
-        mode="before",
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(filter(None, (part.strip() for part in value.split(","))))
-        return value
-
     @field_validator("db_schemas")
     @classmethod
-    def _some(cls, value: Names) -> Names:
+    def _some(cls, value: CommaSeparated) -> CommaSeparated:
         if not value:
             raise ValueError("must name at least one schema")
         if any(name in ("pg_catalog", "information_schema") for name in value):

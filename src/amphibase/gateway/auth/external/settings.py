@@ -93,14 +93,6 @@ class ExternalSettings(LoadedSettings):
     external_keycloak_skip_nonce_check: bool = _enabled()
     external_keycloak_email_optional: bool = _enabled()
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _split_client_ids(cls, value: Any, info: ValidationInfo) -> Any:
-        name = info.field_name or ""
-        if name.startswith("external_") and name.endswith("_client_id") and isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
     @field_validator("*")
     @classmethod
     def _check_external_url(cls, value: Any, info: ValidationInfo) -> Any:
