@@ -175,7 +175,7 @@ async def test_a_bucket_may_take_nothing_but_folders_of_the_dashboard(api: Api) 
         ({"allowed_mime_types": ["image"]}, (400, "415", "invalid_mime_type")),
         ({"allowed_mime_types": ["*/*\r\nX: y"]}, (400, "415", "invalid_mime_type")),
         ({"public": "perhaps"}, (400, "400", "Error")),
-        ({"type": "ANALYTICS"}, (400, "409", "NotSupported")),
+        ({"type": "ANALYTICS"}, (400, "409", "FeatureNotEnabled")),
     ],
 )
 async def test_rules_that_make_no_sense_are_rejected(

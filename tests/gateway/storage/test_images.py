@@ -15,6 +15,8 @@ from amphibase.gateway.storage import images
 
 WIDE = (200, 100)
 
+UNREADABLE = "The source image is invalid or unsupported for rendering"
+
 
 def picture(
     kind: str = "PNG", size: tuple[int, int] = WIDE, mode: str = "RGB", **save: Any
@@ -146,6 +148,7 @@ async def test_an_image_stands_upright_and_says_nothing_beside_the_picture(api: 
     ("transform", "description"),
     [
         ({}, None),
+        ({"width": 0}, None),
         ({"quality": 70}, "quality:70"),
         ({"width": 50, "format": "origin"}, "width:50,resizing_type:fill"),
         (
@@ -233,9 +236,12 @@ def moving() -> bytes:
     ("content", "message"),
     [
         (moving(), "Images that move are not transformed"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "The source is not an image that can be"),
-        (picture(size=(20, 20))[:60], "The source is not an image that can be"),
-        (picture("BMP"), "The source is not an image that can be"),
+        (
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            UNREADABLE,
+        ),
+        (picture(size=(20, 20))[:60], UNREADABLE),
+        (picture("BMP"), UNREADABLE),
         (picture(size=(60, 60)), "The image has over"),
     ],
     ids=["moving", "svg", "cut", "another format", "large"],

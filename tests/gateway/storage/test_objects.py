@@ -10,10 +10,14 @@ TREE = ("a.txt", "B.txt", "x/1.txt", "x/2.txt", "x/y/3.txt", "x_/4.txt")
 
 ROWS = """
     INSERT INTO storage.objects (bucket_id, name, created_at, updated_at, metadata)
-    SELECT 'b', name, now() + place * interval '1 microsecond', now() + place * interval '1 s',
+    SELECT 'b', name, now() + place * interval '1 ms', now() + place * interval '1 s',
         '{"size": 10, "mimetype": "text/plain"}'::jsonb
     FROM unnest(%s::text[]) WITH ORDINALITY AS each (name, place)
 """
+
+
+def encoded(cursor: str) -> str:
+    return base64.b64encode(cursor.encode()).decode()
 
 
 @pytest.fixture
@@ -125,11 +129,29 @@ async def test_pages_give_everything_once_and_in_order(
 
 async def test_an_entry_of_a_folder_has_its_own_name_beside_its_path(rows: Api) -> None:
     page = (await rows.post("/object/list-v2/b", {"prefix": "x/", "with_delimiter": True})).json()
-    assert page["folders"] == [{"key": "y", "name": "x/y/"}]
+    nothing = dict.fromkeys(("id", "updated_at", "created_at", "last_accessed_at", "metadata"))
+    assert page["folders"] == [{"key": "y", "name": "x/y/", **nothing}]
     assert [each["key"] for each in page["objects"]] == ["1.txt", "2.txt"]
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10", base64.b64encode(b'["never","x"]').decode(), "ä"])
+async def test_a_cursor_says_where_and_how_to_go_on(rows: Api) -> None:
+    page = (await rows.post("/object/list-v2/b", {"limit": 1})).json()
+    assert [*page] == ["hasNext", "nextCursor", "nextCursorKey", "folders", "objects"]
+    assert (page["nextCursor"], page["nextCursorKey"]) == (encoded("l:B.txt"), "B.txt")
+    asked = {"limit": 1, "sortBy": {"column": "created_at", "order": "desc"}}
+    page = (await rows.post("/object/list-v2/b", asked)).json()
+    last = page["objects"][0]
+    assert page["nextCursor"] == encoded(
+        f"l:{last['name']}\no:desc\nc:created_at\na:{last['created_at']}"
+    )
+    following = (await rows.post("/object/list-v2/b", {"cursor": encoded("l:a.txt")})).json()
+    assert [each["name"] for each in following["objects"]] == ALL[2:]
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["x", "W10", encoded("z:x"), encoded("l:a\nc:created_at\na:never"), encoded("l:a\0"), "ä"],
+)
 async def test_a_cursor_that_no_page_gave_out_is_rejected(rows: Api, cursor: str) -> None:
     response = await rows.post("/object/list-v2/b", {"cursor": cursor})
     assert rejection(response)[:3] == (400, "400", "InvalidParameter")

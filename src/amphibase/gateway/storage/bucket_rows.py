@@ -59,9 +59,7 @@ async def add(connection: SqlConnection, values: dict[str, Any]) -> None:
 
 async def change(connection: SqlConnection, id: str, values: dict[str, Any]) -> bool:
     """Change a bucket; return False where none may be changed."""
-    changed = await connection.execute(
-        update(BUCKETS).where(BUCKETS.c.id == id).values(**values, updated_at=utc_now())
-    )
+    changed = await connection.execute(update(BUCKETS).where(BUCKETS.c.id == id).values(**values))
     return changed.rowcount > 0
 
 

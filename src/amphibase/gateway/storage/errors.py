@@ -17,7 +17,9 @@
     ├── NoSuchBucket, NoSuchKey, NoSuchUpload, RelatedResourceMissing
     ├── ResourceAlreadyExists
     │   └── KeyAlreadyExists, BucketAlreadyExists
-    ├── BucketNotEmpty, FeatureNotEnabled
+    ├── BucketNotEmpty
+    ├── FeatureNotEnabled
+    │   └── BucketKindNotEnabled
     ├── EntityTooLarge, RangeNotAvailable
     ├── RejectedByDatabase         a trigger or a constraint of the project raised it
     └── RetryableStorageError, InternalStorageError
@@ -222,11 +224,20 @@ class BucketNotEmpty(StorageError):
 
 
 class FeatureNotEnabled(StorageError):
-    """Raised for what this Storage does not have: kinds of buckets, versions of objects, and images
-    that are transformed where that is off."""
+    """Raised for what this Storage does not have, such as versions of objects."""
 
     status = 409
     code = error = "NotSupported"
+
+
+class BucketKindNotEnabled(FeatureNotEnabled):
+    """Raised for a bucket of a kind that this Storage does not have, in upstream's words."""
+
+    code = error = "FeatureNotEnabled"
+    default = (
+        "The feature Iceberg buckets are not enabled for this tenant "
+        "is not enabled for this resource"
+    )
 
 
 class EntityTooLarge(StorageError):

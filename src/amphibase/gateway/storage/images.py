@@ -41,6 +41,8 @@ AVIF_SPEED = 8
 
 _RESIZING_TYPES = {"cover": "fill", "contain": "fit", "fill": "force"}
 
+UNREADABLE = "The source image is invalid or unsupported for rendering"
+
 FORMATS: dict[Format, str] = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
@@ -72,7 +74,7 @@ class Transformation(StorageModel):
     def description(self) -> str:
         """What is asked for, as upstream says it in `X-Transformations`."""
         sides = (("height", self.height), ("width", self.width))
-        parts = [f"{name}:{min(side, MAX_SIDE)}" for name, side in sides if side is not None]
+        parts = [f"{name}:{min(side, MAX_SIDE)}" for name, side in sides if side]
         if parts:
             parts.append(f"resizing_type:{_RESIZING_TYPES[self.resize]}")
         if "quality" in self.model_fields_set:
@@ -175,7 +177,7 @@ def _render(source: bytes, wanted: Transformation, takes_webp: bool) -> tuple[by
         options: dict[str, Any] = {"speed": AVIF_SPEED} if written == "AVIF" else {}
         resized.save(output, written, quality=wanted.quality, icc_profile=profile, **options)
     except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError):
-        raise InvalidStorageRequest("The source is not an image that can be transformed") from None
+        raise InvalidStorageRequest(UNREADABLE) from None
     return output.getvalue(), FORMATS[written]
 
 
@@ -187,7 +189,7 @@ def _checked_format(image: "Image") -> Format:
         raise InvalidStorageRequest("Images that move are not transformed")
     kind: Format | None = next((kind for kind in FORMATS if kind == image.format), None)
     if kind is None:
-        raise InvalidStorageRequest("The source is not an image that can be transformed")
+        raise InvalidStorageRequest(UNREADABLE)
     return kind
 
 

@@ -93,7 +93,7 @@ def parse_size_limit(text: int | str | None, most: int) -> int | None:
 
 def cache_control_of(seconds: str | None) -> str:
     """Return the header for the seconds that a form or a resumable upload names."""
-    return f"max-age={seconds}" if seconds and seconds.isascii() and seconds.isdigit() else NO_CACHE
+    return f"max-age={seconds}" if seconds and _HEADER.fullmatch(seconds) else NO_CACHE
 
 
 NO_CACHE = "no-cache"

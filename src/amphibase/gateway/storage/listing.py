@@ -3,13 +3,13 @@
 import base64
 import binascii
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import orjson
 from sqlalchemy import RowMapping, text
 
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.storage.errors import InvalidParameter
+from amphibase.gateway.storage.responses import timestamp
 
 MAX_LISTED = 1500
 MAX_PAGE = 1000
@@ -63,14 +63,51 @@ _FILES = """
 """
 _FOLDERS = """
     SELECT CAST(NULL AS uuid) AS id, :prefix || split_part(rest, '/', 1) || '/' AS name,
-        min(created_at) AS updated_at, min(created_at) AS created_at,
+        {created} AS updated_at, {created} AS created_at,
         CAST(NULL AS timestamptz) AS last_accessed_at, CAST(NULL AS jsonb) AS metadata,
         {place} AS place
     FROM below WHERE rest LIKE '%/%'
     GROUP BY split_part(rest, '/', 1)
     UNION ALL
 """
-_NOWHERE = "CAST('-infinity' AS timestamptz)"
+_NOWHERE = "CAST('epoch' AS timestamptz)"
+_TO_THE_MILLISECOND = f"coalesce(date_trunc('milliseconds', {{}}), {_NOWHERE})"
+_NO_TIME = "CAST(NULL AS timestamptz)"
+
+
+class Cursor(NamedTuple):
+    """Where a page ends, and how what follows is sorted: the lines of upstream's cursors.
+
+    Attributes:
+        name: of the last entry; the one of a folder ends with a slash.
+        order, column: None for what was not asked for.
+        time: of the last entry in that column, where it is one of times.
+    """
+
+    name: str
+    order: str | None
+    column: str | None
+    time: str | None
+
+    def text(self) -> str:
+        """Return the cursor as clients send it back."""
+        lines = (f"{key}:{value}" for key, value in zip("loca", self, strict=True) if value)
+        return base64.b64encode("\n".join(lines).encode()).decode()
+
+
+def read_cursor(text: str) -> Cursor:
+    """Read a cursor. Raises InvalidParameter."""
+    try:
+        lines = base64.b64decode(text.encode("ascii")).decode().split("\n")
+        parts = dict(line.split(":", 1) for line in lines)
+        time = parts.get("a")
+        if not (parts.keys() <= set("loca") and "\0" not in parts.get("l", "")):
+            raise ValueError
+        if time is not None:
+            datetime.fromisoformat(time)
+    except (ValueError, binascii.Error):
+        raise InvalidParameter("Invalid Parameter continuation token") from None
+    return Cursor(parts.get("l", ""), parts.get("o", "asc"), parts.get("c"), time)
 
 
 async def list_folder(
@@ -111,63 +148,51 @@ async def list_page(
     prefix: str,
     *,
     by_folder: bool,
-    column: PageColumn,
-    order: Order,
-    cursor: str | None,
+    column: str | None,
+    order: str | None,
+    after: Cursor | None,
     limit: int,
-) -> tuple[list[RowMapping], str | None]:
-    """List the objects whose name begins with a prefix; return the cursor of the next page, if any.
+) -> tuple[list[RowMapping], Cursor | None]:
+    """List the objects whose name begins with a prefix; return where the page ends, if not with
+    the last.
 
     Args:
         by_folder: whether objects in folders below are listed by their folder, once, without an id.
-
-    Raises:
-        InvalidParameter: the cursor is not one of a list.
+        column, order: by name and ascending where they are None; a cursor has its own.
     """
-    place = _NOWHERE if column == "name" else f"coalesce({column}, {_NOWHERE})"
+    if after is not None:
+        column, order = after.column or column, after.order
+    asked = (order, column)
+    timed = column if column in ("updated_at", "created_at") else None
+    place = _TO_THE_MILLISECOND.format(timed) if timed else _NOWHERE
     files = _FILES.format(place=place, where="WHERE rest NOT LIKE '%/%'" if by_folder else "")
     folders = _FOLDERS.format(
-        place=_NOWHERE if column == "name" else f"coalesce(min(created_at), {_NOWHERE})"
+        place=_TO_THE_MILLISECOND.format("min(created_at)") if timed else _NOWHERE,
+        created="min(created_at)" if timed else _NO_TIME,
     )
     statement = _BELOW.format_map(_AS_WRITTEN) + _PAGE.format(
         files=folders + files if by_folder else files,
-        order=order,
+        order="desc" if order == "desc" else "asc",
         after="<" if order == "desc" else ">",
     )
-    after_place, after_name = _read(cursor) if cursor else (None, None)
     limit = min(limit, MAX_PAGE)
     values = {
         "bucket": bucket,
         "prefix": prefix,
         "pattern": _beginning(prefix),
-        "after_place": after_place,
-        "after_name": after_name,
+        "after_place": (after.time if after and timed else None) or "epoch",
+        "after_name": after.name if after and after.name else None,
         "limit": limit + 1,
     }
     rows = [*(await connection.execute(text(statement), values)).mappings()]
     more = len(rows) > limit
     rows = rows[:limit]
-    return rows, _cursor(rows[-1], column) if more else None
+    if not more:
+        return rows, None
+    time = timestamp(rows[-1][timed]) if timed else None
+    return rows, Cursor(rows[-1]["name"], *asked, time)
 
 
 def _beginning(prefix: str) -> str:
     """Return a pattern of LIKE for what begins so."""
     return prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-
-
-def _cursor(row: RowMapping, column: PageColumn) -> str:
-    value: datetime | None = None if column == "name" else row[column]
-    place = "-infinity" if value is None else value.isoformat()
-    return base64.urlsafe_b64encode(orjson.dumps([place, row["name"]])).decode()
-
-
-def _read(cursor: str) -> tuple[str, str]:
-    try:
-        match orjson.loads(base64.urlsafe_b64decode(cursor.encode("ascii"))):
-            case [str(place), str(name)] if "\0" not in name:
-                if place != "-infinity":
-                    datetime.fromisoformat(place)
-                return place, name
-    except (ValueError, binascii.Error):
-        pass
-    raise InvalidParameter("Invalid Parameter cursor")

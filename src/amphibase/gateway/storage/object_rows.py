@@ -68,7 +68,8 @@ async def add(connection: SqlConnection, values: dict[str, Any], *, overwrite: b
         await connection.execute(insert(OBJECTS).values(created_at=now, **values))
         return
     statement = postgresql.insert(OBJECTS).values(created_at=now, **values)
-    changed = {name: statement.excluded[name] for name in values if name != "id"}
+    kept = ("id", "last_accessed_at")
+    changed = {name: statement.excluded[name] for name in values if name not in kept}
     await connection.execute(
         statement.on_conflict_do_update(
             index_elements=[OBJECTS.c.bucket_id, OBJECTS.c.name], set_=changed

@@ -70,7 +70,10 @@ class SignedUrls:
         except TokenRejected as rejected:
             raise InvalidUrlToken(FAULT_MESSAGES.get(rejected.fault, INVALID)) from None
         signed_url = str(claims["url"])
-        if url not in (None, signed_url) or claims.get("scope") != use:
+        if claims.get("scope") != use:
+            scope = "upload" if use == "upload" else "download"
+            raise InvalidUrlSignature(f"Token is not scoped for {scope}")
+        if url not in (None, signed_url):
             raise InvalidUrlSignature
         return SignedUrlClaims(
             signed_url,

@@ -22,11 +22,12 @@ from amphibase.gateway.storage import bucket_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller, service_caller
 from amphibase.gateway.storage.errors import (
     EntityTooLarge,
+    InvalidKey,
     KeyAlreadyExists,
     NoSuchBucket,
     ResourceAlreadyExists,
 )
-from amphibase.gateway.storage.limits import check_key, check_type
+from amphibase.gateway.storage.limits import check_type
 from amphibase.gateway.storage.object_rows import ObjectPath
 from amphibase.gateway.storage.transactions import StorageTransactions, impersonate
 from amphibase.gateway.storage.upload_body import MeasuredBody, UploadBody
@@ -96,7 +97,8 @@ class Uploader:
         Raises:
             StorageError: the caller may not, or an object is in the way.
         """
-        check_key(new.path[1])
+        if "\0" in new.path[1]:  # which no text of the database can hold
+            raise InvalidKey(new.path[1])
         limit = self._max_bytes
         with suppress(_Undo), _taken_names():
             async with self._transactions.as_admin() as connection:

@@ -21,7 +21,7 @@ from amphibase.gateway.storage.coercion import (
 )
 from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.errors import (
-    FeatureNotEnabled,
+    BucketKindNotEnabled,
     InvalidRole,
     MalformedRequest,
     NoSuchBucket,
@@ -77,11 +77,11 @@ class BucketQuery(StorageModel):
 async def create(context: StorageContext, request: Request) -> Response:
     new = await read_body(request, NewBucket)
     caller = context.authenticate(request)
-    if new.type == "ANALYTICS":
-        raise FeatureNotEnabled(f"The feature {new.type} is not enabled for this resource")
     id = new.id or new.name
     check_new_bucket(new.name)
     check_new_bucket(id)
+    if new.type == "ANALYTICS":
+        raise BucketKindNotEnabled
     check_allowed_types(new.allowed_mime_types or ())
     values = {
         "id": id,

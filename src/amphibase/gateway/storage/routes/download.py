@@ -11,7 +11,7 @@ from amphibase.blobs.download import respond
 from amphibase.gateway.storage import responses
 from amphibase.gateway.storage.caller import StorageCaller
 from amphibase.gateway.storage.context import StorageContext, checked_path, object_path
-from amphibase.gateway.storage.errors import NoSuchBucket, json_response
+from amphibase.gateway.storage.errors import json_response
 from amphibase.gateway.storage.routes.sign import token_of
 
 GET_OPERATIONS = {
@@ -25,7 +25,8 @@ INFO_OPERATION = "object.get_authenticated_info"
 async def get(context: StorageContext, request: Request) -> Response:
     """Read an object of a public bucket, or one that the caller may read."""
     operation = GET_OPERATIONS[request.method]
-    row, reader = await _find_readable(context, request, operation)
+    caller = context.authenticate_if_valid(request)
+    row, reader = await context.objects.find_readable(caller, object_path(request), operation)
     return await _respond(context, request, row, reader, operation)
 
 
@@ -55,7 +56,8 @@ async def by_token(context: StorageContext, request: Request) -> Response:
 
 async def info(context: StorageContext, request: Request) -> Response:
     """Return what is known of an object that the caller may read."""
-    row, _ = await _find_readable(context, request, INFO_OPERATION)
+    caller = context.authenticate_if_valid(request)
+    row, _ = await context.objects.find_readable(caller, object_path(request), INFO_OPERATION)
     return _info(request, row)
 
 
@@ -71,18 +73,6 @@ async def info_public(context: StorageContext, request: Request) -> Response:
     operation = "storage.object.info_public"
     row, _ = await context.objects.find_readable(None, object_path(request), operation)
     return _info(request, row)
-
-
-async def _find_readable(
-    context: StorageContext, request: Request, operation: str
-) -> tuple[RowMapping, StorageCaller | None]:
-    caller = context.authenticate_if_valid(request)
-    try:
-        return await context.objects.find_readable(caller, object_path(request), operation)
-    except NoSuchBucket:
-        if "authorization" in request.headers:
-            context.authenticate(request)  # raises what is wrong with the token, if anything
-        raise
 
 
 def _info(request: Request, row: RowMapping) -> Response:

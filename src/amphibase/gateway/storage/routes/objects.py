@@ -18,8 +18,8 @@ from amphibase.gateway.storage.coercion import (
     Texts,
 )
 from amphibase.gateway.storage.context import StorageContext, bucket_of, checked_path, is_upsert
-from amphibase.gateway.storage.errors import AccessDenied, NoSuchKey, json_response
-from amphibase.gateway.storage.limits import check_bucket_name, check_key, checked_cache_control
+from amphibase.gateway.storage.errors import AccessDenied, InvalidKey, NoSuchKey, json_response
+from amphibase.gateway.storage.limits import check_bucket_name, checked_cache_control
 from amphibase.gateway.storage.listing import Column, Order, PageColumn
 from amphibase.gateway.storage.schemas import StorageModel, read_body, read_unused_body
 from amphibase.gateway.storage.upload_body import user_metadata_of
@@ -86,7 +86,8 @@ async def delete_one(context: StorageContext, request: Request) -> Response:
     await read_unused_body(request)
     caller, operation = context.authenticate(request), "storage.object.delete"
     bucket, name = checked_path(request)
-    check_key(name)
+    if "\0" in name:  # which no text of the database can hold
+        raise InvalidKey(name)
     deletion = await context.objects.delete(caller, bucket, [name], operation)
     if deletion.kept:
         raise AccessDenied
@@ -159,35 +160,31 @@ async def list_page(context: StorageContext, request: Request) -> Response:
     body = await read_body(request, ListPage)
     caller = context.authenticate(request)
     bucket = bucket_of(request)
-    sorting = body.sort_by or SortPageBy(column="name")
-    prefix = body.prefix or ""
+    after = listing.read_cursor(body.cursor) if body.cursor else None
     by_folder = bool(body.by_folder)
     async with context.transactions.as_caller(caller, "storage.object.list_v2") as connection:
-        rows, cursor = await listing.list_page(
+        rows, end = await listing.list_page(
             connection,
             bucket,
-            prefix,
+            body.prefix or "",
             by_folder=by_folder,
-            column=sorting.column,
-            order=sorting.order or "asc",
-            cursor=body.cursor,
+            column=body.sort_by.column if body.sort_by else None,
+            order=body.sort_by.order if body.sort_by else None,
+            after=after,
             limit=body.limit or listing.MAX_PAGE,
         )
-    page: dict[str, Any] = {
-        "hasNext": cursor is not None,
-        "folders": [_folder(row) for row in rows if row["id"] is None],
-        "objects": [_listed(row, by_folder) for row in rows if row["id"] is not None],
-    }
-    if cursor is not None:
-        page["nextCursor"] = cursor
-    return json_response(page)
-
-
-def _folder(row: RowMapping) -> dict[str, Any]:
-    name: str = row["name"]
-    return {"key": name.rstrip("/").rpartition("/")[2], "name": name}
+    page: dict[str, Any] = {"hasNext": end is not None}
+    if end is not None:
+        page |= {"nextCursor": end.text(), "nextCursorKey": end.name.rstrip("/")}
+    return json_response(
+        page
+        | {
+            "folders": [_listed(row, by_folder) for row in rows if row["id"] is None],
+            "objects": [_listed(row, by_folder) for row in rows if row["id"] is not None],
+        }
+    )
 
 
 def _listed(row: RowMapping, by_folder: bool) -> dict[str, Any]:
     columns = responses.object_json(row)
-    return {"key": row["name"].rpartition("/")[2], **columns} if by_folder else columns
+    return {"key": row["name"].rstrip("/").rpartition("/")[2], **columns} if by_folder else columns

@@ -65,7 +65,6 @@ async def _respond(
     headers["Vary"] = "Accept"
     if wanted.description:
         headers["X-Transformations"] = wanted.description
-    headers.pop("Accept-Ranges")
     # Another form has other bytes: its tag says of which ones they are made, and how.
     form = f"{headers['ETag']} {wanted.model_dump_json()} {takes_webp}"
     headers["ETag"] = f'"{hashlib.sha256(form.encode()).hexdigest()[:32]}"'
