@@ -334,3 +334,35 @@ async def test_tus_js_client_resumes_what_was_cut_twice(
     read = await api.get(f"/object/mine/{ANN}/big.bin", token=api.token(ANN))
     assert read.content == content
     assert read.headers["content-type"] == "application/x-big"
+
+
+async def test_a_response_says_what_upstreams_does(api: Api) -> None:
+    await api.bucket()
+    text = "text/plain;charset=UTF-8"
+    begun = await begin(api)
+    assert begun.headers["content-type"] == text
+    assert "upload-expires" in begun.headers
+    assert "upload-offset" not in begun.headers  # since no bytes came with it
+    url = begun.headers["location"]
+    shown = await offset(api, url)
+    assert (shown.headers["content-type"], shown.headers["cache-control"]) == (text, "no-store")
+    assert "upload-expires" not in shown.headers
+    stored = shown.headers["upload-metadata"]
+    assert stored.endswith("cacheControl " + base64.b64encode(b"no-cache").decode())
+    last = await send(api, url, 0, TEN)
+    assert (last.headers["upload-offset"], last.headers["tus-complete"]) == ("10", "1")
+    assert "upload-expires" not in last.headers
+    again = await send(api, url, 10, b"")
+    assert (again.status_code, again.text) == (409, "The resource already exists")
+    assert again.headers["content-type"] == text
+
+
+@pytest.mark.parametrize(("id", "status"), [("nope", 400), ("YS9iL2M", 400), ("dC9iL2Evdg", 404)])
+async def test_what_is_no_id_is_no_missing_upload(api: Api, id: str, status: int) -> None:
+    for method in ("PATCH", "DELETE"):
+        headers = {**PART, "upload-offset": "0"}
+        response = await api.call(method, f"/upload/resumable/{id}", headers=headers, content=b"x")
+        assert response.status_code == status
+        assert response.text == (
+            "Invalid upload id" if status == 400 else "The file for this url was not found\n"
+        )

@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 from sqlalchemy import RowMapping, delete, insert, select, update
 
-from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.schema.tables import tables
 

@@ -1,13 +1,15 @@
 """Resumable uploads (`blobs/tus`), for access tokens and for signed upload URLs."""
 
+import base64
 import re
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.blobs.base import parse_uuid
 from amphibase.blobs.resumable import (
     InvalidSize,
     OffsetConflict,
@@ -31,11 +33,12 @@ from amphibase.gateway.storage.errors import (
     EntityTooLarge,
     InvalidStorageRequest,
     InvalidUrlSignature,
+    KeyAlreadyExists,
     StorageError,
     storage_error,
 )
 from amphibase.gateway.storage.errors import error_response as storage_error_response
-from amphibase.gateway.storage.limits import cache_control_of, check_bucket_name, check_key
+from amphibase.gateway.storage.limits import NO_CACHE, check_bucket_name, check_key
 from amphibase.gateway.storage.upload_body import (
     ANY_TYPE,
     RawBody,
@@ -49,6 +52,8 @@ _HOST = re.compile(r"[\w.-]{1,255}(?::\d{1,5})?|\[[\da-fA-F:.]{2,45}\](?::\d{1,5
 # As JavaScript writes a number that is one exactly, or as long as may be.
 _NUMBER = re.compile(r"0|[1-9]\d*", re.ASCII)
 
+_SECONDS = re.compile(r"-?\d+", re.ASCII)
+TEXT = "text/plain;charset=UTF-8"
 NO_LENGTH = "Upload-Length or Upload-Defer-Length header required\n"
 SIGNED_PATH = "/upload/resumable/sign"
 UNFINISHED = "unfinished"
@@ -131,12 +136,20 @@ class TusRoutes:
             path: str = request.scope["path"]
             return f"{public_origin(request)}{path.rstrip('/')}/{id}"
 
-        return await self._tus.create(request, describe, location)
+        response = await self._tus.create(request, describe, location)
+        if request.headers.get("content-type") != CHUNK_TYPE:  # no bytes came with it
+            del response.headers["upload-offset"]
+        return _finished(response, TEXT)
 
     async def head(self, context: StorageContext, request: Request) -> Response:
         sender = await self._sender(request)
         _check_headers(request)
-        return await self._tus.head(request, sender, request.path_params["id"])
+        _check_id(request)
+        response = await self._tus.head(request, sender, request.path_params["id"])
+        del response.headers["upload-expires"]
+        response.headers["upload-metadata"] = _stored(response.headers["upload-metadata"])
+        response.headers["content-type"] = TEXT
+        return response
 
     async def patch(self, context: StorageContext, request: Request) -> Response:
         self._authenticate(request)
@@ -144,12 +157,16 @@ class TusRoutes:
         for header in ("Upload-Offset", "Content-Type"):
             if header not in request.headers:
                 raise TusRejected(403, f"{header} header required\n")
-        sender = await self._sender(request)
-        return await self._tus.patch(request, sender, request.path_params["id"])
+        _check_id(request)
+        sender, id = await self._sender(request), request.path_params["id"]
+        if (await self._uploads.find(sender, id)).info.done:
+            raise KeyAlreadyExists
+        return _finished(await self._tus.patch(request, sender, id))
 
     async def delete(self, context: StorageContext, request: Request) -> Response:
         sender, id = await self._sender(request), request.path_params["id"]
         _check_headers(request)
+        _check_id(request)
         if (await self._uploads.find(sender, id)).info.done:
             raise TusRejected(400, "Cannot terminate an already completed upload")
         return await self._tus.delete(request, sender, id)
@@ -201,7 +218,7 @@ class _ObjectDestination:
         body = RawBody(
             content,
             info.content_type or ANY_TYPE,
-            cache_control_of(parse_metadata(info.metadata).get("cacheControl")),
+            _cache_control(parse_metadata(info.metadata)),
             new.user_metadata,
             info.size,
         )
@@ -219,6 +236,42 @@ def _new_object(sender: TusSender, info: UploadInfo) -> NewObject:
         declared_metadata(info.content_type or ANY_TYPE, info.size),
         readable_metadata(parse_metadata(info.metadata).get("metadata")) or {},
     )
+
+
+def _check_id(request: Request) -> None:
+    """Raise TusRejected for what is no id of an upload, here or at upstream."""
+    id: str = request.path_params["id"]
+    if parse_uuid(id) is not None:
+        return
+    try:
+        path = base64.urlsafe_b64decode(id + "=" * (-len(id) % 4)).decode()
+    except ValueError:
+        path = ""
+    if path.count("/") < 3:
+        raise TusRejected(400, "Invalid upload id")
+
+
+def _finished(response: Response, kind: str | None = None) -> Response:
+    """Return a response that says when an upload expires as long as it is not complete."""
+    if "tus-complete" in response.headers:
+        del response.headers["upload-expires"]
+    if kind is not None:
+        response.headers["content-type"] = kind
+    return response
+
+
+def _stored(header: str) -> str:
+    """Return the metadata of an upload as they are stored, with the rule of caches."""
+    metadata = parse_metadata(header)
+    metadata["cacheControl"] = _cache_control(metadata)
+    return ",".join(
+        f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in metadata.items()
+    )
+
+
+def _cache_control(metadata: Mapping[str, str]) -> str:
+    seconds = metadata.get("cacheControl", "")
+    return f"max-age={seconds}" if _SECONDS.fullmatch(seconds) else NO_CACHE
 
 
 def _check_headers(request: Request) -> None:
@@ -288,4 +341,4 @@ def error_response(error: Exception) -> Response:
         case _:
             known = storage_error(error)
             status, text = known.status, known.detail
-    return Response(text, status, headers, media_type="text/plain; charset=utf-8")
+    return Response(text, status, {**headers, "content-type": TEXT})
