@@ -290,14 +290,14 @@ async def test_limits_of_a_bucket_hold(api: Api) -> None:
     put = {"Bucket": "small", "Key": "k", "ContentType": "text/plain"}
     await run(s3.put_object, **put, Body=TEN)
     wrong = await rejected(s3.put_object, **put, Body=TEN + b"x")
-    assert wrong == (400, "EntityTooLarge")
+    assert wrong == (413, "EntityTooLarge")
     wrong = await rejected(s3.put_object, **{**put, "ContentType": "image/png"}, Body=TEN)
-    assert wrong == (415, "InvalidRequest")
+    assert wrong == (415, "InvalidMimeType")
     made = await run(s3.create_multipart_upload, **put)
     upload = {"Bucket": "small", "Key": "k", "UploadId": made["UploadId"]}
     await run(s3.upload_part, **upload, PartNumber=1, Body=b"123456")
     wrong = await rejected(s3.upload_part, **upload, PartNumber=2, Body=b"123456")
-    assert wrong == (400, "EntityTooLarge")
+    assert wrong == (413, "EntityTooLarge")
 
 
 async def test_an_entity_in_a_body_is_refused(api: Api) -> None:

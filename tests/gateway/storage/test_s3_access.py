@@ -120,7 +120,7 @@ async def test_who_has_not_the_secret_is_rejected(api: Api) -> None:
 
     wrong = await rejected(other(key.access_key_id, "wrong").list_buckets)
     assert wrong == (403, "SignatureDoesNotMatch")
-    assert await rejected(other("wrong", key.secret).list_buckets) == (403, "InvalidAccessKeyId")
+    assert await rejected(other("wrong", key.secret).list_buckets) == (403, "AccessDenied")
     async with httpx.AsyncClient() as http:
         response = await http.get(f"{api.url}/storage/v1/s3/b")
     assert (response.status_code, "<Code>AccessDenied</Code>" in response.text) == (403, True)
@@ -159,3 +159,14 @@ def test_half_an_access_key_and_a_published_one_stop_the_start() -> None:
             s3_access_key_id="mine",
             s3_secret_access_key=everybody_s,
         )
+
+
+async def test_an_error_names_what_it_is_about(api: Api) -> None:
+    response = await api.get("/s3/b/a%20b/c?list-type=2", token=None)
+    assert response.headers["content-type"] == "application/xml; charset=utf-8"
+    assert (response.status_code, response.text) == (
+        403,
+        '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
+        "<Error><Resource>b/a b/c</Resource><Code>AccessDenied</Code>"
+        "<Message>Missing signature</Message></Error>",
+    )

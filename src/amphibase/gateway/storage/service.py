@@ -17,6 +17,7 @@ from amphibase.gateway.keys import S3Credentials
 from amphibase.gateway.lifetime import CALLER_ROLES, Lifetime, check_rights
 from amphibase.gateway.service import deny_websocket
 from amphibase.gateway.storage import errors
+from amphibase.gateway.storage.caller import request_path
 from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.routes import (
     buckets,
@@ -145,7 +146,7 @@ class StorageApp:
                 ("PATCH", "/{id}", calls.patch),
                 ("DELETE", "/{id}", calls.delete),
             ):
-                endpoint = self._endpoint(call, tus.error_response)
+                endpoint = self._endpoint(call, lambda error, _: tus.error_response(error))
                 routes.append(Route(path + rest, endpoint, methods=[method]))
         return routes
 
@@ -183,7 +184,11 @@ class StorageApp:
         await self._context.blobs.check()
 
     def _endpoint(
-        self, call: Endpoint, respond: Callable[[Exception], Response] = errors.error_response
+        self,
+        call: Endpoint,
+        respond: Callable[[Exception, Request], Response] = lambda error, _: errors.error_response(
+            error
+        ),
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             body = RequestBody(request.receive, self._body_seconds)
@@ -194,17 +199,18 @@ class StorageApp:
             except ClientDisconnect:
                 raise
             except Exception as error:
-                response = respond(error)
+                response = respond(error, request)
                 is_coming = body.is_coming and has_body(dict(request.scope["headers"]))
                 return DrainingResponse(response) if is_coming else response
 
         return endpoint
 
 
-def _s3_error_response(error: Exception) -> Response:
+def _s3_error_response(error: Exception, request: Request) -> Response:
     from amphibase.gateway.storage.s3.errors import error_response
 
-    return error_response(error)
+    path = request_path(request).removeprefix(S3_PREFIX)
+    return error_response(error, "/".join(part for part in path.split("/") if part))
 
 
 async def _status(request: Request) -> Response:

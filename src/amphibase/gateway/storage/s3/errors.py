@@ -39,15 +39,15 @@ class RequestDenied(S3Error):
 
     status = 403
     code = "AccessDenied"
-    default = "Access Denied"
+    default = "Access denied"
 
 
 class InvalidAccessKeyId(S3Error):
     """Raised for an access key that is not the project's."""
 
     status = 403
-    code = "InvalidAccessKeyId"
-    default = "The access key is not one of this project"
+    code = "AccessDenied"
+    default = "Invalid Access Key"
 
 
 class SignatureMismatch(S3Error):
@@ -56,8 +56,8 @@ class SignatureMismatch(S3Error):
     status = 403
     code = "SignatureDoesNotMatch"
     default = (
-        "The request signature we calculated does not match the signature you provided; "
-        "check the secret access key and the signing method"
+        "The request signature we calculated does not match the signature you provided. "
+        "Check your key and signing method."
     )
 
 
@@ -133,8 +133,9 @@ class MissingContentLength(S3Error):
 class ObjectTooLarge(S3Error):
     """Raised where an object has more bytes than are taken."""
 
+    status = 413
     code = "EntityTooLarge"
-    default = "Your proposed upload exceeds the maximum allowed object size"
+    default = "The object exceeded the maximum allowed size"
 
 
 class EntityTooSmall(S3Error):
@@ -149,7 +150,7 @@ class NoSuchS3Upload(S3Error):
 
     status = 404
     code = "NoSuchUpload"
-    default = "The specified multipart upload does not exist"
+    default = "Upload not found"
 
 
 class InvalidPart(S3Error):
@@ -205,11 +206,6 @@ class TranslatedError(S3Error):
 
 OWN_CODES: dict[type[errors.StorageError], tuple[str, int]] = {
     errors.BucketNotEmpty: ("BucketNotEmpty", 409),
-    errors.AccessDenied: ("AccessDenied", 403),
-    errors.InvalidMimeType: ("InvalidRequest", 415),
-    errors.EntityTooLarge: ("EntityTooLarge", 400),
-    errors.InvalidKey: ("InvalidKey", 400),
-    errors.RelatedResourceMissing: ("NoSuchBucket", 404),
 }
 """Where the protocol has another word, or another status, than Storage."""
 
@@ -230,13 +226,19 @@ def s3_error(error: Exception) -> S3Error:
     return TranslatedError(code, status, known.detail)
 
 
-def error_response(error: Exception) -> Response:
-    """Respond to an error in XML, without a body where the method is HEAD."""
+def error_response(error: Exception, resource: str) -> Response:
+    """Respond to an error in XML, without a body where the method is HEAD.
+
+    Args:
+        resource: the path of what it is about, below that of the protocol.
+    """
     known = s3_error(error)
     headers = {"cache-control": "no-store"}
     if isinstance(error, Retryable):
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, RangeNotSatisfiable):
         headers["content-range"] = f"bytes */{error.size}"
-    body = document("Error", [("Code", known.word), ("Message", known.detail)], namespace=False)
+    fields = [("Resource", resource), ("Code", known.word), ("Message", known.detail)]
+    # Without a namespace, which upstream names: boto3 would find no code in it.
+    body = document("Error", fields, namespace=False)
     return Response(body, known.status, headers, media_type=XML_TYPE)

@@ -125,7 +125,7 @@ def verify(request: Request, credentials: S3Credentials) -> tuple[SigningKey, Si
             "(in boto3: Config(signature_version='s3v4'))"
         )
     else:
-        raise RequestDenied
+        raise RequestDenied("Missing signature")
     key = signing_key(credentials, signature)
     signed_query = [pair for pair in query if pair[0] != "X-Amz-Signature"]
     digest = _canonical_digest(request, signed_query, names, payload)
@@ -161,7 +161,7 @@ def _from_header(request: Request, header: str) -> tuple[Signature, Sequence[str
     if algorithm == "AWS":
         raise NotImplementedByStorage("Signature Version 2 is not taken; sign by version 4")
     if algorithm != ALGORITHM:
-        raise RequestDenied("The request must be signed by AWS4-HMAC-SHA256")
+        raise RequestDenied("Missing signature")
     parts = {match[1]: match[2] for match in _PART.finditer(rest)}
     signature = read_signature(
         parts.get("Credential", "").strip(),

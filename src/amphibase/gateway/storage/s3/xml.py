@@ -9,7 +9,8 @@ from xml.parsers import expat
 from starlette.responses import Response
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-XML_TYPE = "application/xml"
+XML_TYPE = "application/xml; charset=utf-8"
+DECLARATION = b'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
 MAX_DEPTH = 5
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """A thousand keys of a thousand characters, and their elements, fit in."""
@@ -29,8 +30,8 @@ def document(name: str, content: Value, *, namespace: bool = True) -> bytes:
     """
     root = Element(name, {"xmlns": NAMESPACE} if namespace else {})
     _fill(root, content)
-    written: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
-    return written
+    written: bytes = tostring(root, encoding="utf-8")
+    return DECLARATION + written
 
 
 def xml_response(name: str, content: Value, status: int = 200) -> Response:
