@@ -9,11 +9,13 @@ from sqlalchemy import make_url
 from tests.servers import Databases
 
 from amphibase.database.url import parse_url
+from amphibase.errors import ConfigurationError
 from amphibase.move.check import check_sides
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Role, SqlEndpoint
 from amphibase.move.journal import Journal
 from amphibase.move.plan import EndPlan, FilesPlan, Plan, TablePlan
+from amphibase.move.planning import plan_move
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.stage import Outcome
 from amphibase.move.tables.ranges import RangeCheckpoints
@@ -246,6 +248,15 @@ async def test_one_place_for_the_files_of_both_sides_fails(sides: Sides) -> None
     sides.stores[Role.TARGET] = sides.stores[Role.SOURCE]
     ((subject, message),) = failed(await sides.check())
     assert (subject, "TARGET_FILES_URL" in message) == ("files", True)
+
+
+async def test_nothing_moves_to_where_it_is(sides: Sides, tmp_path: Path) -> None:
+    sides.urls[Role.TARGET] = sides.urls[Role.SOURCE]
+    subjects = {subject for subject, message in failed(await sides.check()) if "ends" in message}
+    assert subjects == {"public.notes", "files"}
+    url = sides.urls[Role.SOURCE]
+    with pytest.raises(ConfigurationError, match="Both ends are sql:postgresql://"):
+        await plan_move(f"sql:{url}", f"sql:{url}", tmp_path / "same.toml")
 
 
 async def test_a_side_that_cannot_be_reached_fails_and_is_named(sides: Sides) -> None:

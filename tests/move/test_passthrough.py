@@ -53,6 +53,18 @@ async def test_a_column_of_another_type_is_read_from_its_text(
     assert two_databases.target.texts("t") == ["(1)"]
 
 
+async def test_a_name_of_the_catalog_arrives_as_that_name_and_not_as_its_number(
+    two_databases: TwoDatabases,
+) -> None:
+    two_databases.source.run("CREATE TABLE first (a int); CREATE DOMAIN name_of AS regclass[]")
+    two_databases.run("CREATE TABLE named (a int)")
+    two_databases.target.run("CREATE DOMAIN name_of AS regclass[]")
+    two_databases.run("CREATE TABLE t (v regclass, w name_of)")
+    two_databases.source.run("INSERT INTO t VALUES ('named', '{named}')")
+    await copy(two_databases, "t")
+    assert two_databases.target.rows("SELECT v::text, w::text FROM t") == [("named", "{named}")]
+
+
 async def test_a_partitioned_table_arrives_by_its_partitions_and_an_inheriting_one_by_itself(
     two_databases: TwoDatabases,
 ) -> None:

@@ -86,6 +86,7 @@ async def check_sides(context: MoveContext) -> list[PreflightCheck]:
     if len(catalogs) < 2:
         return checks
     source, target = catalogs
+    checks += _check_ends(context)
     checks += _check_alembic(source, target)
     checks += _check_models(source, target)
     checks += _check_tables(context.plan.tables, source, target)
@@ -101,6 +102,20 @@ async def check_sides(context: MoveContext) -> list[PreflightCheck]:
     checks += _check_stores(context)
     checks += await _check_servers(context, {Role.SOURCE: source, Role.TARGET: target})
     return checks
+
+
+def _check_ends(context: MoveContext) -> Iterator[PreflightCheck]:
+    """Check that nothing moves to where it is; tables of one database may move to other ones."""
+    if context.source.address != context.target.address:
+        return
+    plan = context.plan
+    same = [table.source for table in plan.tables if table.source == table.target]
+    same += ["accounts"] if plan.accounts and not plan.accounts.table else []
+    same += ["files"] if plan.files else []
+    for name in same:
+        yield PreflightCheck(
+            Outcome.FAIL, name, f"both ends are {context.source.address}: name another one"
+        )
 
 
 def _check_alembic(source: DatabaseCatalog, target: DatabaseCatalog) -> Iterator[PreflightCheck]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from amphibase.database.url import database_address
+from amphibase.errors import ConfigurationError
 from amphibase.move.catalog import CatalogTable, Generated, TableName
 from amphibase.move.endpoints import (
     Endpoint,
@@ -54,13 +55,19 @@ async def plan_move(source: str, target: str, path: Path, *, db_url: str | None 
         db_url: of the database of the end that is a Supabase project.
 
     Raises:
-        ConfigurationError: an address or a variable is wrong, or there is such a file.
+        ConfigurationError: an address or a variable is wrong, both ends are the same, or there is
+            such a file.
         Unavailable: an end cannot be reached; says which.
     """
     ends = [
         parse_endpoint(text, role, database=db_url if text.startswith("supabase") else None)
         for text, role in ((source, Role.SOURCE), (target, Role.TARGET))
     ]
+    if ends[0].address == ends[1].address:
+        raise ConfigurationError(
+            f"Both ends are {ends[0].address}: name another one, or set SOURCE_DATABASE_URL and "
+            "TARGET_DATABASE_URL (SOURCE_SUPABASE_URL and TARGET_SUPABASE_URL for projects)"
+        )
     own, other = [await read_inventory(end, path.stem) for end in ends]
     plan = make_plan(path.stem, own, other)
     write_plan(plan, path, schema_command(own.endpoint))

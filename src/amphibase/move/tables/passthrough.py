@@ -63,11 +63,14 @@ TYPES: LiteralString = """
          UNION SELECT rngsubtype FROM pg_range WHERE type.oid IN (rngtypid, rngmultitypid)
                ) part (oid)
          WHERE part.oid <> 0)
-    SELECT coalesce(bool_or(typsend = 0 OR typreceive = 0), false),
+    SELECT coalesce(bool_or(typsend = 0 OR typreceive = 0
+                            OR typnamespace = 'pg_catalog'::regnamespace AND typname ~ '^reg'),
+                    false),
            coalesce(bool_or(type.oid = 'interval'::regtype), false)
       FROM used JOIN pg_type type ON type.oid = used.oid
 """
-"""Whether a type of a table's columns, or one within it, has no binary form, or is an interval."""
+"""Whether a type of a table's columns, or one within it, has no binary form, or one that is not the
+same on another server, as the numbers of `regclass` are not; and whether one is an interval."""
 
 INFINITE_INTERVALS = 170000
 """The version that has them; an older one reads their bytes as 178956970 years."""
