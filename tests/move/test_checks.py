@@ -244,6 +244,30 @@ async def test_each_trigger_of_the_target_is_named_with_what_happens_to_it(sides
     }
 
 
+async def test_a_trigger_of_another_roles_table_can_only_fire(sides: Sides) -> None:
+    sides.execute(
+        Role.TARGET,
+        """
+        CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER a BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION pass()
+        """,
+    )
+    owner = sides.urls[Role.TARGET]
+    sides.connect_as(Role.TARGET, "amphibase_test_writer")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("GRANT ALL ON notes TO amphibase_test_writer")
+        connection.execute("CREATE SCHEMA amphibase_move AUTHORIZATION amphibase_test_writer")
+        try:
+            ((subject, message),) = failed(await sides.check())
+            assert failed(await sides.check(triggers={"a": "fire"})) == set()
+            connection.execute("ALTER TABLE notes OWNER TO amphibase_test_writer")
+            assert failed(await sides.check()) == set()
+        finally:
+            connection.execute("DROP OWNED BY amphibase_test_writer")
+            connection.execute("DROP ROLE amphibase_test_writer")
+    assert (subject, '"fire"' in message) == ("public.notes", True)
+
+
 async def test_one_place_for_the_files_of_both_sides_fails(sides: Sides) -> None:
     sides.stores[Role.TARGET] = sides.stores[Role.SOURCE]
     ((subject, message),) = failed(await sides.check())

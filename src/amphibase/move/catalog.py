@@ -74,6 +74,7 @@ class CatalogTable:
         triggers: the names of those that rows fire and that people made.
         rows: an estimate, from the statistics of the database.
         partitions: whether the rows are in partitions, which are not listed themselves.
+        is_owned: whether the role that connects may change the table, as its owner may.
         read_policies: whether row level security would hide rows from the role that connects.
     """
 
@@ -85,6 +86,7 @@ class CatalogTable:
     triggers: tuple[str, ...] = ()
     rows: int = 0
     partitions: bool = False
+    is_owned: bool = True
     read_policies: bool = False
 
     def column(self, name: str) -> CatalogColumn:

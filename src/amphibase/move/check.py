@@ -213,6 +213,12 @@ def _check_triggers(plan: TablePlan, table: CatalogTable) -> Iterator[PreflightC
         if plan.triggers.get(trigger, "off") == "fire":
             message = f"the trigger {trigger} of the target fires for rows that arrive"
             yield PreflightCheck(Outcome.WARN, plan.target, message)
+        elif not table.is_owned:
+            message = (
+                f"the trigger {trigger} of the target cannot be switched off, as the table belongs "
+                'to another role: connect as that role, or let it "fire" in the plan'
+            )
+            yield PreflightCheck(Outcome.FAIL, plan.target, message)
         else:
             message = f"the trigger {trigger} of the target is off for rows that arrive"
             yield PreflightCheck(Outcome.PASS, plan.target, message)

@@ -19,7 +19,7 @@ from amphibase.schema.triggers import GUARDS
 
 TABLES: LiteralString = """
     SELECT class.oid, namespace.nspname, class.relname, class.relkind = 'p',
-           row_security_active(class.oid),
+           row_security_active(class.oid), pg_has_role(class.relowner, 'USAGE'),
            (SELECT coalesce(sum(greatest(part.reltuples, 0)), 0)::bigint FROM pg_class part
              WHERE part.oid = class.oid OR part.oid IN (
                 SELECT relid FROM pg_partition_tree(class.oid) WHERE isleaf)),
@@ -178,9 +178,10 @@ async def read_postgres_catalog(connection: AsyncConnection) -> DatabaseCatalog:
             triggers=tuple(triggers),
             rows=estimate,
             partitions=is_partitioned,
+            is_owned=is_owned,
             read_policies=hides_rows,
         )
-        for oid, schema, name, is_partitioned, hides_rows, estimate, triggers in rows
+        for oid, schema, name, is_partitioned, hides_rows, is_owned, estimate, triggers in rows
     )
     others = await (await connection.execute(OTHERS)).fetchall()
     sequences = await (await connection.execute(SEQUENCES)).fetchall()
