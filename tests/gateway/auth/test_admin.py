@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import argon2
 import bcrypt
@@ -87,6 +87,12 @@ async def test_a_user_is_created_with_every_attribute(api: Api) -> None:
     # The service does not read again what the database derives.
     assert read.pop("confirmed_at")
     assert read == user
+
+
+async def test_an_id_says_nothing_of_when_a_user_was_created(api: Api) -> None:
+    body = {"email": "ann@example.com", "password": PASSWORD}
+    user = (await api.post("/admin/users", body, token=SERVICE)).json()
+    assert UUID(user["id"]).version == 4
 
 
 @pytest.mark.parametrize("kind", HASHES)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import Field
 from starlette.requests import Request
@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from amphibase.accounts.passwords import check_hash
 from amphibase.accounts.users import merged
-from amphibase.column_defaults import utc_now, uuid7
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth.audit import AuditAction, factor_traits, user_traits
 from amphibase.gateway.auth.bearer import audience_of, claims_of, require_admin
@@ -305,7 +305,7 @@ def _user_id(request: Request) -> UUID:
 
 def _new_id(text: str) -> UUID:
     if not text:
-        return uuid7()
+        return uuid4()
     try:
         id = UUID(text)
     except ValueError:

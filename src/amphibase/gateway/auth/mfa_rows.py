@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Row, delete, insert, select, update
 
-from amphibase.column_defaults import utc_now, uuid7
+from amphibase.column_defaults import utc_now
 from amphibase.database.errors import translated_errors
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import Conflict
@@ -61,7 +61,7 @@ class Factors:
             secret: of a factor by clock; None for one by text message.
             phone: where its codes are sent.
         """
-        id, now = uuid7(), utc_now()
+        id, now = uuid4(), utc_now()
         try:
             with translated_errors():
                 await connection.execute(
@@ -147,7 +147,7 @@ class Factors:
         added = await connection.execute(
             insert(table)
             .values(
-                id=uuid7(),
+                id=uuid4(),
                 factor_id=factor_id,
                 created_at=now,
                 ip_address=address or NO_ADDRESS,
