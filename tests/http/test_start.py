@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from amphibase import Amphibase, ConfigurationError, InvalidToken, Settings, Unavailable
+from amphibase.errors import StorageFull
+from amphibase.sql.backend import SqlBackend
 
 PORT_OF_NOBODY = 1
 REFUSED = f"redis://ann:hidden@127.0.0.1:{PORT_OF_NOBODY}/2"
@@ -90,6 +92,19 @@ async def test_a_store_of_files_that_is_not_there_is_reported(
         assert record.getMessage().startswith("Not ready: ")
         with pytest.raises(Unavailable):
             await app.state.amphibase.state.backend.check()
+
+
+async def test_a_full_disk_is_reported_and_does_not_keep_the_rest_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(backend: object) -> None:
+        raise StorageFull
+
+    monkeypatch.setattr(SqlBackend, "check", check)
+    app = Amphibase(Settings(data_dir=tmp_path)).mount(FastAPI())
+    async with app.router.lifespan_context(app):
+        [record] = [each for each in caplog.records if each.levelno == logging.ERROR]
+        assert record.getMessage().startswith("Not ready: ")
 
 
 @pytest.mark.parametrize("error", [ConfigurationError("one line"), Unavailable("one line")])
