@@ -36,10 +36,12 @@ from sqlalchemy.exc import InvalidRequestError, NoResultFound
 from tests.database.pools import Server
 
 from amphibase.database.compiled_call import CallCache
+from amphibase.database.connection import Connection, Message
 from amphibase.database.engine import Database
 from amphibase.database.impersonation import Impersonation, RoleNotAllowed
 from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.database.sql_connection import SqlConnection, SqlDatabase
+from amphibase.database.together import execute_together, read_together
 from amphibase.errors import Conflict, ForeignKeyViolation, InvalidValue, NotFound, Unavailable
 from amphibase.models import UtcDateTime, uuid7
 
@@ -319,6 +321,29 @@ async def test_what_is_queued_is_executed_before_the_next_statement_or_at_the_en
     with pytest.raises(Conflict):
         await add_again()
     assert await numbers(database) == [2]
+
+
+async def test_what_goes_together_takes_one_round_trip(
+    database: PipelineDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips: list[int] = []
+    send = Connection.send
+
+    async def note(self: Connection, messages: list[Message], **options: Any) -> Any:
+        trips.append(len(messages))
+        return await send(self, messages, **options)
+
+    monkeypatch.setattr(Connection, "send", note)
+    by_number = select(THINGS.c.number).where(THINGS.c.number == bindparam("wanted"))
+    async with database.write() as connection:
+        await execute_together(connection, *((insert(THINGS), {"number": n}) for n in (1, 2)))
+        found = await read_together(connection, *((by_number, {"wanted": n}) for n in (2, 9)))
+        assert [result.scalar_one_or_none() for result in found] == [2, None]
+        await execute_together(connection, (delete(THINGS), {}))
+    assert trips == [len(["begin", 1, 2, 2, 9]), len(["delete", "commit"])]
+    async with database.read() as reader:
+        await read_together(reader, *((by_number, {"wanted": n}) for n in (1, 2)))
+    assert trips[2:] == [2]
 
 
 async def test_a_transaction_in_which_nothing_is_done_is_not_begun(

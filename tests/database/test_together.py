@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 from amphibase.database.engine import Database
-from amphibase.database.together import Change, execute_together
+from amphibase.database.together import Change, execute_together, read_together
 from amphibase.errors import ForeignKeyViolation
 
 METADATA = MetaData()
@@ -66,6 +66,13 @@ async def test_changes_are_all_made_and_on_postgres_in_one_statement(database: D
         await execute_together(connection, *CHANGES)
     assert await rows(database) == [[(2, 20), (3, 30)], [(1, 3)]]
     assert len(statements) == (1 if database.dialect == "postgresql" else 4)
+
+
+async def test_queries_are_executed_in_their_order(database: Database) -> None:
+    by_id = select(TREES.c.age).where(TREES.c.id == bindparam("wanted"))
+    async with database.read() as connection:
+        found = await read_together(connection, *((by_id, {"wanted": id}) for id in (2, 1, 9)))
+        assert [result.scalar_one_or_none() for result in found] == [2, 1, None]
 
 
 async def test_a_change_that_fails_undoes_those_before_it(database: Database) -> None:

@@ -3,10 +3,52 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Table, delete, select
+from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 
 from amphibase.backend import UserSession
 from amphibase.database.sql_connection import SqlConnection
+from amphibase.schema.tables import Tables
+
+
+class SessionStatements:
+    """The statements of sessions and their tokens that each sign-in and each refresh executes,
+    built once.
+
+    Attributes:
+        insert_session, insert_token, insert_method: of a row.
+        change_session, change_token: of one row.
+        delete_old_tokens: of a session, made before a time.
+        its_methods: how the user of a session has proved who they are.
+        of_user: a session, if it is a user's.
+        delete_expired: sessions of a user that were last refreshed before a time.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        sessions, tokens = tables.sessions, tables.refresh_tokens
+        claims = tables.mfa_amr_claims
+        self.insert_session = insert(sessions)
+        self.insert_token = insert(tokens)
+        self.insert_method = insert(claims)
+        self.change_token = update(tokens).where(tokens.c.id == bindparam("its_id"))
+        self.change_session = update(sessions).where(sessions.c.id == bindparam("its_session"))
+        self.delete_old_tokens = delete(tokens).where(
+            tokens.c.session_id == bindparam("its_session"),
+            tokens.c.created_at < bindparam("oldest"),
+        )
+        self.its_methods = (
+            select(claims.c.authentication_method, claims.c.created_at)
+            .where(claims.c.session_id == bindparam("its_session"))
+            .order_by(claims.c.created_at.desc())
+        )
+        self.of_user = select(sessions).where(
+            sessions.c.id == bindparam("its_id"),
+            sessions.c.user_id == bindparam("its_user"),
+        )
+        self.delete_expired = delete(sessions).where(
+            sessions.c.user_id == bindparam("its_user"),
+            # NULL until the first refresh, as in Supabase Auth.
+            func.coalesce(sessions.c.refreshed_at, sessions.c.created_at) < bindparam("oldest"),
+        )
 
 
 async def sessions_of(

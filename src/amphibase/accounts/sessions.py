@@ -19,9 +19,9 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Row, delete, func, or_, select, update
 
-from amphibase.accounts.session_rows import end_sessions, sessions_of
+from amphibase.accounts.session_rows import SessionStatements, end_sessions, sessions_of
 from amphibase.backend import NO_CLAIMS, Claims, Device, UserSession
 from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.sql_connection import SqlConnection
@@ -124,15 +124,7 @@ class Sessions:
         self._reuse = reuse
         self._timebox = timebox
         self._single_per_user = single_per_user
-        self._insert_session = insert(self._sessions)
-        self._insert_token = insert(self._tokens)
-        self._insert_method = insert(self._claims)
-        self._delete_expired = delete(self._sessions).where(
-            self._sessions.c.user_id == bindparam("its_user"),
-            # NULL until the first refresh, as in Supabase Auth.
-            func.coalesce(self._sessions.c.refreshed_at, self._sessions.c.created_at)
-            < bindparam("oldest"),
-        )
+        self._statements = SessionStatements(tables)
 
     async def open(
         self, connection: SqlConnection, user_id: UUID, device: Device, method: str
@@ -155,8 +147,11 @@ class Sessions:
         }
         await execute_together(
             connection,
-            (self._delete_expired, {"its_user": user_id, "oldest": now - self._lifetime}),
-            (self._insert_session, session),
+            (
+                self._statements.delete_expired,
+                {"its_user": user_id, "oldest": now - self._lifetime},
+            ),
+            (self._statements.insert_session, session),
             self._method_row(session_id, method, now),
             self._token_row(session_id, user_id, token, None, now),
         )
@@ -188,18 +183,19 @@ class Sessions:
                 await self._apply_reuse_policy(connection, session, now)
                 return RefreshRejection.REUSED
         else:
-            following = await self._issue_next(connection, session, used, now)
-            # The used ones stay for as long as their reuse has to be recognised.
-            await connection.execute(
-                delete(self._tokens).where(
-                    self._tokens.c.session_id == session.id,
-                    self._tokens.c.created_at < now - self._lifetime,
-                )
-            )
-            await connection.execute(
-                update(self._sessions)
-                .where(self._sessions.c.id == session.id)
-                .values(refreshed_at=now, updated_at=now)
+            following = self._next_of(used.token)
+            await execute_together(
+                connection,
+                *self._replacement(session, used, following, now),
+                # The used ones stay for as long as their reuse has to be recognised.
+                (
+                    self._statements.delete_old_tokens,
+                    {"its_session": session.id, "oldest": now - self._lifetime},
+                ),
+                (
+                    self._statements.change_session,
+                    {"its_session": session.id, "refreshed_at": now, "updated_at": now},
+                ),
             )
         amr = await self._methods(connection, session.id)
         return OpenSession(session.id, session.user_id, following, amr, session.aal or "aal1")
@@ -232,9 +228,17 @@ class Sessions:
             )
         )
         await connection.execute(*self._method_row(session_id, method, now))
-        following = await self._issue_next(connection, session, active, now)
+        following = self._next_of(active.token)
+        await execute_together(connection, *self._replacement(session, active, following, now))
         amr = await self._methods(connection, session_id)
         return OpenSession(session_id, session.user_id, following, amr, session.aal, method)
+
+    async def find(
+        self, connection: SqlConnection, session_id: UUID, user_id: UUID
+    ) -> Row[Any] | None:
+        """Return the row of a user's session; None where it has ended."""
+        values = {"its_id": session_id, "its_user": user_id}
+        return (await connection.execute(self._statements.of_user, values)).one_or_none()
 
     async def of(self, connection: SqlConnection, user_id: UUID) -> Sequence[UserSession]:
         """Return where a user is signed in, newest first."""
@@ -326,19 +330,15 @@ class Sessions:
         # Another key derives another token, which no row has.
         return token if hmac.compare_digest(digest(token), active.token) else None
 
-    async def _issue_next(
-        self, connection: SqlConnection, session: Row[Any], used: Row[Any], now: datetime
-    ) -> str:
-        following = self._next_of(used.token)
-        await connection.execute(
-            update(self._tokens)
-            .where(self._tokens.c.id == used.id)
-            .values(revoked=True, updated_at=now)
+    def _replacement(
+        self, session: Row[Any], used: Row[Any], following: str, now: datetime
+    ) -> tuple[Change, Change]:
+        """Return what puts a token in the place of one that has been used."""
+        values = {"its_id": used.id, "revoked": True, "updated_at": now}
+        return (
+            (self._statements.change_token, values),
+            self._token_row(session.id, session.user_id, following, used.token, now),
         )
-        await connection.execute(
-            *self._token_row(session.id, session.user_id, following, used.token, now)
-        )
-        return following
 
     async def _apply_reuse_policy(
         self, connection: SqlConnection, session: Row[Any], now: datetime
@@ -364,14 +364,10 @@ class Sessions:
             "created_at": now,
             "updated_at": now,
         }
-        return self._insert_method, values
+        return self._statements.insert_method, values
 
     async def _methods(self, connection: SqlConnection, session_id: UUID) -> list[dict[str, Any]]:
-        rows = await connection.execute(
-            select(self._claims.c.authentication_method, self._claims.c.created_at)
-            .where(self._claims.c.session_id == session_id)
-            .order_by(self._claims.c.created_at.desc())
-        )
+        rows = await connection.execute(self._statements.its_methods, {"its_session": session_id})
         return [
             {"method": row.authentication_method, "timestamp": int(row.created_at.timestamp())}
             for row in rows
@@ -389,7 +385,7 @@ class Sessions:
             "created_at": now,
             "updated_at": now,
         }
-        return self._insert_token, values
+        return self._statements.insert_token, values
 
     def _next_of(self, stored: str) -> str:
         code = hmac.digest(self._secret, stored.encode(), "sha256")

@@ -37,6 +37,12 @@ class Users:
     def __init__(self, tables: Tables) -> None:
         self._users = users = tables.users
         self._identities = tables.identities
+        self._by_id = select(users).where(
+            users.c.id == bindparam("its_id"), users.c.deleted_at.is_(None)
+        )
+        self._locked_by_id = self._by_id.with_for_update()
+        self._by_email = self.with_email(bindparam("address"))
+        self._locked_by_email = self._by_email.with_for_update()
         self._change_checked = (
             update(users)
             .where(
@@ -94,11 +100,8 @@ class Users:
         Args:
             lock: keep the row from others until the transaction ends.
         """
-        users = self._users
-        statement = select(users).where(users.c.id == id, users.c.deleted_at.is_(None))
-        if lock:
-            statement = statement.with_for_update()
-        return (await connection.execute(statement)).one_or_none()
+        statement = self._locked_by_id if lock else self._by_id
+        return (await connection.execute(statement, {"its_id": id})).one_or_none()
 
     async def get(self, connection: SqlConnection, id: UUID, *, lock: bool = False) -> Row[Any]:
         """Return the row with that id. Raises NotFound."""
@@ -114,17 +117,16 @@ class Users:
 
         Where rows that came by SQL differ in case alone, the confirmed one counts, else the oldest.
         """
-        statement = self.with_email(email.lower())
-        if lock:
-            statement = statement.with_for_update()
-        row: Row[Any] | None = (await connection.execute(statement)).one_or_none()
+        statement = self._locked_by_email if lock else self._by_email
+        found = await connection.execute(statement, {"address": email.lower()})
+        row: Row[Any] | None = found.one_or_none()
         return row
 
-    def with_email(self, email: str | BindParameter[str]) -> Select[Any]:
+    def with_email(self, email: BindParameter[str]) -> Select[Any]:
         """Return the query of `find_by_email`.
 
         Args:
-            email: in lower case.
+            email: gets an address in lower case.
         """
         users = self._users
         return (

@@ -1,13 +1,26 @@
-"""Several changes in one round trip."""
+"""Several statements in one round trip."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from sqlalchemy import Delete, Insert, Update
+from sqlalchemy import Delete, Insert, Select, Update
 
-from amphibase.database.sql_connection import SqlConnection, Values
+from amphibase.database.sql_connection import SqlConnection, StatementResult, Values
 
 Change: TypeAlias = tuple[Insert | Update | Delete, Values]
 """A statement, and the values of its parameters or of the columns that it sets."""
+
+
+Reading: TypeAlias = tuple[Select[Any], Values]
+"""A query, and the values of its parameters."""
+
+
+@runtime_checkable
+class FetchingConnection(Protocol):
+    """A connection that can execute several statements in one round trip."""
+
+    async def fetch(self, *statements: Reading) -> Sequence[StatementResult]:
+        """Return what each statement returns."""
 
 
 @runtime_checkable
@@ -17,6 +30,14 @@ class QueueingConnection(Protocol):
     def queue(self, *statements: Change) -> None:
         """Execute statements with the next one, or with the commit where there is none; an error of
         theirs is raised there."""
+
+
+async def read_together(connection: SqlConnection, *queries: Reading) -> Sequence[StatementResult]:
+    """Return the rows of queries, executed in their order, and in one round trip where that can
+    be."""
+    if isinstance(connection, FetchingConnection):
+        return await connection.fetch(*queries)
+    return [await connection.execute(statement, values) for statement, values in queries]
 
 
 async def execute_together(connection: SqlConnection, *changes: Change) -> None:

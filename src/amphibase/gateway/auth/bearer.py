@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 from starlette.requests import Request
 
 from amphibase.accounts.jwt.verifier import TokenRejected
@@ -141,12 +141,7 @@ async def signed_in(
         raise AuthError(codes.TOKEN_USER_NOT_FOUND)
     session = None
     if session_id is not None:
-        table = core.tables.sessions
-        session = (
-            await connection.execute(
-                select(table).where(table.c.id == session_id, table.c.user_id == user_id)
-            )
-        ).one_or_none()
+        session = await core.sessions.find(connection, session_id, user_id)
         if session is None:
             raise AuthError(codes.SESSION_NOT_FOUND)
     if user.is_banned:

@@ -27,7 +27,8 @@ from amphibase.accounts.user_states import is_banned
 from amphibase.accounts.users import Users
 from amphibase.column_defaults import utc_now
 from amphibase.database.pipeline_database import PipelineDatabase
-from amphibase.database.sql_connection import SqlConnection
+from amphibase.database.sql_connection import SqlConnection, StatementResult
+from amphibase.database.together import read_together
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, database_errors
 from amphibase.gateway.auth.pages import CursorPage, RequestedPage
@@ -82,6 +83,12 @@ class AuthUsers:
         self._users = tables.users
         self._identities = tables.identities
         self._factors = tables.mfa_factors
+        self._by_id = select(self._users).where(self._users.c.id == bindparam("its_user"))
+        self._locked_by_id = self._by_id.with_for_update()
+        self._parts = [
+            _oldest_first(table).where(table.c.user_id == bindparam("its_user"))
+            for table in (self._identities, self._factors)
+        ]
         by_email = rows.with_email(bindparam("address"))
         id = by_email.with_only_columns(tables.users.c.id).scalar_subquery()
         self._by_email = [
@@ -102,7 +109,12 @@ class AuthUsers:
         Args:
             lock: keep the row from others until the transaction ends.
         """
-        return await self._one(connection, self._users.c.id == id, lock)
+        by_id, values = self._locked_by_id if lock else self._by_id, {"its_user": id}
+        found, *parts = await read_together(
+            connection, (by_id, values), *((part, values) for part in self._parts)
+        )
+        row = found.one_or_none()
+        return _whole(row, parts) if row is not None else None
 
     async def get(self, connection: SqlConnection, id: UUID, *, lock: bool = False) -> AuthUser:
         """Return the user with that id. Raises AuthError."""
@@ -113,7 +125,7 @@ class AuthUsers:
 
     async def of(self, connection: SqlConnection, row: Row[Any]) -> AuthUser:
         """Return the user whose row has been read."""
-        return (await self._whole(connection, [row]))[0]
+        return _whole(row, await self._parts_of(connection, row.id))
 
     async def find_by_email(
         self, connection: SqlConnection, email: str, *, lock: bool = False
@@ -125,11 +137,11 @@ class AuthUsers:
     async def read_by_email(self, email: str) -> AuthUser | None:
         """Return the user that `find_by_email` finds, in one round trip and no transaction."""
         values = {"address": email.lower()}
-        found, identities, factors = await self._database.fetch(
+        found, *parts = await self._database.fetch(
             *((statement, values) for statement in self._by_email)
         )
         row = found.one_or_none()
-        return AuthUser(row, identities.all(), factors.all()) if row is not None else None
+        return _whole(row, parts) if row is not None else None
 
     async def find_by_phone(
         self, connection: SqlConnection, phone: str, *, lock: bool = False
@@ -226,23 +238,9 @@ class AuthUsers:
         row = (await connection.execute(statement)).one_or_none()
         return await self.of(connection, row) if row is not None else None
 
-    async def _whole(self, connection: SqlConnection, rows: Sequence[Row[Any]]) -> list[AuthUser]:
-        identities, factors = await self._parts(connection, [row.id for row in rows])
-        return [AuthUser(row, identities[row.id], factors[row.id]) for row in rows]
-
-    async def _parts(
-        self, connection: SqlConnection, ids: Sequence[UUID]
-    ) -> list[dict[UUID, list[Row[Any]]]]:
-        """Return the identities and the factors of users, each by their ids."""
-        parts = []
-        for table in (self._identities, self._factors):
-            by_user: dict[UUID, list[Row[Any]]] = {id: [] for id in ids}
-            for part in await connection.execute(
-                _oldest_first(table).where(table.c.user_id.in_(ids))
-            ):
-                by_user[part.user_id].append(part)
-            parts.append(by_user)
-        return parts
+    async def _parts_of(self, connection: SqlConnection, id: UUID) -> Sequence[StatementResult]:
+        """Return the identities and the factors of a user."""
+        return await read_together(connection, *((part, {"its_user": id}) for part in self._parts))
 
     async def imitate(self, connection: SqlConnection, nobody: UUID) -> None:
         """Cost what it costs to read a user whose row has been read.
@@ -250,7 +248,7 @@ class AuthUsers:
         Args:
             nobody: an id that no user has.
         """
-        await self._parts(connection, [nobody])
+        await self._parts_of(connection, nobody)
 
     # Writing
 
@@ -341,6 +339,11 @@ class AuthUsers:
                     updated_at=now,
                 )
             )
+
+
+def _whole(row: Row[Any], parts: Sequence[StatementResult]) -> AuthUser:
+    identities, factors = parts
+    return AuthUser(row, identities.all(), factors.all())
 
 
 def _has_verified_email(identity: Row[Any]) -> bool:
