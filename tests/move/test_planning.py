@@ -235,6 +235,31 @@ def test_a_column_that_refers_to_another_one_than_the_mapped_ids_keeps_its_value
     }
 
 
+def test_tables_of_one_name_and_names_that_are_taken_have_mappings_of_their_own() -> None:
+    source = [
+        table("orders", "id", schema="public"),
+        table("orders", "id", schema="shop"),
+        table("lines", "id", "order", schema="shop", refers={"order": "orders"}),
+    ]
+    target = [
+        table("orders", "id", schema="public", type="uuid"),
+        table("orders", "id", schema="shop", type="uuid"),
+        table("lines", "id", "order", schema="shop"),
+        table("orders_ids", "number", schema="public", key=("number",)),
+    ]
+    plan = plan_of(source, target, (postgres_end(Role.SOURCE), postgres_end(Role.TARGET)))
+    mappings = {name: (each.source, each.table) for name, each in plan.mappings.items()}
+    assert mappings == {
+        "orders": ("public.orders", "old_orders_ids"),
+        "shop.orders": ("shop.orders", "old_old_orders_ids"),
+    }
+    assert {each.source: each.ids for each in plan.tables} == {
+        "public.orders": {"id": "orders"},
+        "shop.orders": {"id": "shop.orders"},
+        "shop.lines": {"order": "shop.orders"},
+    }
+
+
 def test_sequences_that_no_column_counts_by_go_on_where_both_sides_have_them(
     tmp_path: Path,
 ) -> None:

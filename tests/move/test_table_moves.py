@@ -266,6 +266,21 @@ async def test_numbers_become_the_same_uuids_everywhere_and_a_table_says_which(
         target.rows("SELECT * FROM post_ids")
 
 
+async def test_a_table_that_only_has_the_name_of_a_mapping_is_left_alone(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    target.run("CREATE TABLE post_ids (number INTEGER PRIMARY KEY)")
+    mapping = MappingPlan(
+        source=source.name("posts"), column="id", namespace=str(UUID(int=1)), table="post_ids"
+    )
+    plan = plan_of(source, target).model_copy(update={"mappings": {"posts": mapping}})
+    async with opened(plan, tmp_path, source, target) as stage:
+        failed = [each.message for each in await stage.check() if each.outcome is Outcome.FAIL]
+    assert len(failed) == 1
+    assert "post_ids of the target has no columns old_id and new_id" in failed[0]
+
+
 async def test_tables_that_refer_to_one_another_without_null_arrive_and_check_again(
     sides: tuple[Side, Side], tmp_path: Path
 ) -> None:

@@ -41,6 +41,13 @@ HAS_POLICIES = frozenset(("auth", "realtime", "storage"))
 
 @dataclass(slots=True)
 class _Draft:
+    """A plan that is being made.
+
+    Args:
+        taken: names of tables that the target has already.
+    """
+
+    taken: frozenset[str]
     tables: list[TablePlan] = field(default_factory=list)
     mappings: dict[str, MappingPlan] = field(default_factory=dict)
     not_moved: list[NotMoved] = field(default_factory=list)
@@ -80,7 +87,7 @@ def make_plan(name: str, source: Inventory, target: Inventory) -> Plan:
     Args:
         name: of the plan.
     """
-    draft = _Draft()
+    draft = _Draft(frozenset(table.name.name for table in target.catalog.tables))
     profiles = next((t for t in target.tables() if _place(t.name) == (None, PROFILES)), None)
     accounts = _accounts(source, target, draft)
     skipped = {accounts.table} if accounts and accounts.table else set()
@@ -165,7 +172,7 @@ def _accounts(source: Inventory, target: Inventory, draft: _Draft) -> AccountsPl
         return None
     table, columns = own
     if not is_uuid(table.column(columns.id).base_type):
-        draft.mappings[table.name.name] = _mapping(table)
+        draft.mappings[table.name.name] = _mapping(table, draft)
     return AccountsPlan(table=str(table.name), columns=columns)
 
 
@@ -207,12 +214,16 @@ def _meant(columns: UserColumns) -> Iterator[str]:
     yield from map(str, columns.model_dump(exclude_none=True).values())
 
 
-def _mapping(table: CatalogTable) -> MappingPlan:
+def _mapping(table: CatalogTable, draft: _Draft) -> MappingPlan:
+    taken = draft.taken | {mapping.table for mapping in draft.mappings.values()}
+    name = f"{table.name.name}_ids"
+    while name in taken:
+        name = f"old_{name}"
     return MappingPlan(
         source=str(table.name),
         column=table.key[0],
         namespace=str(uuid.uuid4()),
-        table=f"{table.name.name}_ids",
+        table=name,
     )
 
 
@@ -222,7 +233,8 @@ def _map_ids(own: CatalogTable, other: CatalogTable, draft: _Draft) -> None:
         return
     is_number = own.column(own.key[0]).base_type.lower() in INTEGERS
     if is_number and is_uuid(other.column(other.key[0]).base_type):
-        draft.mappings[own.name.name] = _mapping(own)
+        name = own.name.name if own.name.name not in draft.mappings else str(own.name)
+        draft.mappings[name] = _mapping(own, draft)
 
 
 def _in_order(

@@ -36,12 +36,21 @@ ON_SQLITE = "CREATE TABLE {} (old_id TEXT PRIMARY KEY NOT NULL, new_id CHAR(32) 
 def mapping_tables(
     plan: Plan, source: DatabaseCatalog, target: DatabaseCatalog
 ) -> list[MovedTable]:
-    """Return the mapping tables that the target has."""
+    """Return the mapping tables that the target has.
+
+    Raises:
+        MoveFailed: a table of that name is another one, or the source lacks the column.
+    """
     tables = []
     for mapping in plan.mappings.values():
         table = target.table(mapping_name(mapping, target))
         if table is None:
             continue
+        if not {OLD, NEW} <= {column.name for column in table.columns}:
+            raise MoveFailed(
+                f"{table.name} of the target has no columns {OLD} and {NEW}: name another table in "
+                "the plan's mappings, which the run creates"
+            )
         own = find_table(source, mapping.source)
         try:
             column = own.column(mapping.column)
