@@ -1,6 +1,5 @@
 """Settings: what is read, from where, and what a wrong value gets."""
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,13 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from amphibase import ConfigurationError, Settings, load_settings
+from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.keys import api_key
+from amphibase.gateway.realtime.settings import RealtimeSettings
+from amphibase.gateway.rest.settings import RestSettings
+from amphibase.gateway.settings import GatewaySettings
+from amphibase.gateway.storage.settings import StorageSettings
+from amphibase.settings.loading import variables
 from amphibase.settings.misspelt_variables import misspelt_variables
 from amphibase.settings.published_secrets import CLI_JWT_SECRET, CLI_PUBLISHABLE_KEY, CLI_SECRET_KEY
 
@@ -84,10 +89,11 @@ def test_what_is_almost_a_setting_or_has_the_prefix_of_one_is_named(
 def test_no_name_of_the_local_supabase_is_taken_for_a_misspelt_setting(
     monkeypatch: Environment,
 ) -> None:
-    documented = Path(__file__).parents[1] / "docs/gateway-settings.md"
     before = set(misspelt_variables(Settings))
-    for name in re.findall(r"`([A-Z][A-Z0-9_]{3,})`", documented.read_text()):
-        monkeypatch.setenv(name, "x")
+    for kind in (GatewaySettings, RestSettings, AuthSettings, StorageSettings, RealtimeSettings):
+        for field in kind.model_fields:
+            for name in variables(kind, field):
+                monkeypatch.setenv(name, "x")
     assert set(misspelt_variables(Settings)) == before
 
 
