@@ -107,10 +107,19 @@ async def test_a_state_is_good_for_one_sign_in(serve: ServeAuth, third_party: Th
     late = await browse(begun.headers["location"])
     with psycopg.connect(api.database) as connection:
         connection.execute("UPDATE auth.flow_state SET created_at = now() - interval '11 minutes'")
-    for url in (back, late, "/callback?code=x&state=forged", "/callback?code=x"):
+    for url, code, message in (
+        (back, "bad_oauth_state", "OAuth state not found or expired"),
+        (late, "bad_oauth_state", "OAuth state has expired"),
+        ("/callback?code=x&state=forged", "bad_oauth_state", "OAuth state parameter is invalid"),
+        ("/callback?code=x", "bad_oauth_callback", "OAuth state parameter missing"),
+    ):
         response = await api.client.get(url)
-        assert query_of(response)["error_code"] == "bad_oauth_state"
-        assert response.headers["location"].startswith("http://127.0.0.1:3000?")
+        assert (response.status_code, query_of(response)) == (
+            303,
+            {"error": "invalid_request", "error_code": code, "error_description": message},
+        )
+        target = urlsplit(response.headers["location"])
+        assert (target.netloc, target.fragment) == ("127.0.0.1:3000", "")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +223,12 @@ async def test_an_address_that_is_not_verified_leads_to_nobody(
     assert query_of(await sign_in(api))["error_code"] == "email_exists"
     strict = await serve(**registered(third_party, mailer_autoconfirm=False))
     third_party.user["email"] = "new@example.com"
-    assert query_of(await sign_in(strict))["error_code"] == "provider_email_needs_verification"
+    assert query_of(await sign_in(strict)) == {
+        "error": "access_denied",
+        "error_code": "provider_email_needs_verification",
+        "error_description": "Unverified email with keycloak. "
+        "Verify the email with keycloak in order to sign in",
+    }
     third_party.user["email"] = None
     assert query_of(await sign_in(api))["error_description"].startswith("Error getting user email")
 
@@ -240,6 +254,7 @@ async def test_who_may_not_sign_in_or_up_gets_no_session(
         await api.ban((await api.create())["id"])
     shown = query_of(await sign_in(api))
     assert shown["error_code"] == ("user_banned" if banned else "signup_disabled")
+    assert shown["error"] == "access_denied"
     assert (await api.get("/settings")).json()["external"]["keycloak"] is True
 
 
@@ -332,20 +347,35 @@ async def test_what_the_provider_rejects_or_forges_is_an_error_of_the_applicatio
     begun = await api.get(f"/authorize?provider=keycloak&redirect_to={APP}")
     state = parse_qs(urlsplit(begun.headers["location"]).query)["state"][0]
     denied = await api.client.get(f"/callback?error=access_denied&state={state}")
-    assert query_of(denied)["error"] == "access_denied"
+    assert denied.status_code == 302
+    assert denied.headers["location"] == (
+        f"{APP}?error=access_denied&error_description=#error=access_denied&sb="
+    )
+    begun = await api.get(f"/authorize?provider=keycloak&redirect_to={APP}")
+    state = parse_qs(urlsplit(begun.headers["location"]).query)["state"][0]
+    incomplete = await api.client.get(f"/callback?state={state}")
+    assert fragment(incomplete) == {
+        "error": "invalid_request",
+        "error_code": "bad_oauth_callback",
+        "error_description": "OAuth callback with missing authorization code missing",
+    }
     for change in (
         {"id_token": third_party.id_token(nonce="another")},
         {"id_token": third_party.id_token()},
         {"id_token": "none"},
         {"id_token": None},
-        {"access_token": None},
     ):
         third_party.token = change
         shown = query_of(await sign_in(api))
         assert shown["error_description"] == "Error getting user profile from external provider"
+    third_party.token = {"access_token": None}
+    shown = query_of(await sign_in(api))
+    assert shown["error_description"].startswith("Unable to exchange external code: ")
     third_party.token = {}
     wrong = await serve(**registered(third_party, external_keycloak_secret="another"))
-    assert query_of(await sign_in(wrong))["error"] == "server_error"
+    shown = query_of(await sign_in(wrong))
+    assert (shown["error"], shown["error_code"]) == ("server_error", "unexpected_failure")
+    assert len(shown["error_description"]) == len("Unable to exchange external code: ") + 4
 
 
 async def test_only_what_is_allowed_is_redirected_to(

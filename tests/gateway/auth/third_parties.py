@@ -22,7 +22,7 @@ async def sign_in(api: Api, query: str = "", name: str = "keycloak") -> httpx.Re
 
 
 def fragment(response: httpx.Response) -> dict[str, str]:
-    assert response.status_code == 303, response.text
+    assert response.status_code == 302, response.text
     assert response.headers["location"].startswith(APP)
     return {k: v[0] for k, v in parse_qs(urlsplit(response.headers["location"]).fragment).items()}
 

@@ -7,7 +7,6 @@ a sign-in at a third party, be exchanged for a session.
 import base64
 import hashlib
 import hmac
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -132,7 +131,7 @@ class PkceFlows:
             linking_user_id: the user whom the account there is linked to; None signs in.
             columns: further columns of the flow.
         """
-        state, now = secrets.token_urlsafe(32), utc_now()
+        state, now = str(uuid4()), utc_now()
         await self._delete_expired(connection, now)
         await connection.execute(
             insert(self._table).values(

@@ -15,6 +15,10 @@ class ProviderError(Exception):
     """Raised where a third party cannot be reached, or does not respond as it should."""
 
 
+class CodeRejected(ProviderError):
+    """Raised for a code for which a third party issues no tokens."""
+
+
 def client() -> httpx.AsyncClient:
     """Return a client, to be closed by the caller."""
     import httpx

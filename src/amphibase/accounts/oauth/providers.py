@@ -14,7 +14,7 @@ from httpx_oauth.oauth2 import BaseOAuth2
 
 from amphibase.accounts.external_identities import ExternalIdentity
 from amphibase.accounts.oauth import profiles
-from amphibase.accounts.oauth.http import ProviderError, client, get_json
+from amphibase.accounts.oauth.http import CodeRejected, ProviderError, client, get_json
 from amphibase.accounts.oauth.openid import ANY_TENANT, OpenIdProvider
 from amphibase.settings.oauth import ProviderSettings
 
@@ -294,9 +294,9 @@ async def _token(
     try:
         token = await oauth.get_access_token(code, redirect_uri, secrets.verifier)
     except HTTPXOAuthError as error:
-        raise ProviderError(f"The code was not exchanged: {type(error).__name__}") from error
+        raise CodeRejected(f"The code was not exchanged: {type(error).__name__}") from error
     if not isinstance(token, dict) or not isinstance(token.get("access_token"), str):
-        raise ProviderError("The code was not exchanged: there is no access token")
+        raise CodeRejected("The code was not exchanged: there is no access token")
     return token
 
 

@@ -135,9 +135,9 @@ FLOW_STATE_EXPIRED = ErrorCode(
 )
 CAPTCHA_FAILED = ErrorCode(400, "captcha_failed", "captcha protection: request disallowed")
 INVITE_NOT_FOUND = ErrorCode(404, "invite_not_found", "Invite not found")
-BAD_OAUTH_STATE = ErrorCode(400, "bad_oauth_state", "OAuth state is invalid or has expired")
+BAD_OAUTH_STATE = ErrorCode(400, "bad_oauth_state", "OAuth state not found or expired")
 BAD_OAUTH_CALLBACK = ErrorCode(
-    400, "bad_oauth_callback", "OAuth callback with missing authorization code"
+    400, "bad_oauth_callback", "OAuth callback with missing authorization code missing"
 )
 OAUTH_CALLBACK_FAILED = ErrorCode(
     500, "unexpected_failure", "Error getting user profile from external provider"

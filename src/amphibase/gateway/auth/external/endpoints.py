@@ -12,11 +12,11 @@ from starlette.responses import RedirectResponse, Response
 
 from amphibase.accounts.external_identities import ExternalIdentity, IdentityTaken
 from amphibase.accounts.jwt.verifier import TokenRejected
-from amphibase.accounts.oauth.flows import EXTERNAL, Challenge
-from amphibase.accounts.oauth.http import ProviderError
+from amphibase.accounts.oauth.flows import EXTERNAL, Challenge, FlowExpired, FlowNotFound
+from amphibase.accounts.oauth.http import CodeRejected, ProviderError
 from amphibase.accounts.one_time_tokens import Kind
 from amphibase.database.sql_connection import SqlConnection
-from amphibase.errors import AmphibaseError, EmailNotConfirmed, InvalidLink, UserBanned
+from amphibase.errors import AmphibaseError, EmailNotConfirmed, UserBanned
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction, identity_traits
 from amphibase.gateway.auth.bearer import check_linking, signed_in
@@ -24,7 +24,11 @@ from amphibase.gateway.auth.bodies import PkceBody, email_of
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.new_users import check_new_user, report_new_user
-from amphibase.gateway.auth.redirect_responses import SESSION_FIELDS, redirect, redirect_error
+from amphibase.gateway.auth.redirect_responses import (
+    SESSION_FIELDS,
+    redirect,
+    redirect_callback_error,
+)
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.settings_endpoint import unsupported_provider
 from amphibase.gateway.auth.sign_up import audience, check_open
@@ -43,7 +47,7 @@ MAX_FORM_BYTES = 64 * 1024
 
 _OWN_PARAMETERS = frozenset(
     {
-        "provider", "scopes", "redirect_to", "code_challenge", "code_challenge_method",
+        "provider", "scopes", "code_challenge", "code_challenge_method",
         "invite_token", "skip_http_redirect", "apikey",
         # What a flow rests on is never the client's to say.
         "client_id", "redirect_uri", "response_type", "response_mode", "state", "nonce", "scope",
@@ -110,15 +114,13 @@ async def callback(core: Core, request: Request) -> Response:
     """Respond to `/callback`: redirect to the application with a session, a code or an error."""
     fields = await _callback_fields(request)
     try:
-        async with core.database.write() as connection:
-            flow = await core.flows.end_external(connection, fields.get("state", ""))
-    except InvalidLink:
-        error = AuthError(codes.BAD_OAUTH_STATE)
-        return redirect_error(error, core.settings.site_url, has_flow=True)
+        flow = await _end_flow(core, fields.get("state", ""))
+    except AuthError as error:
+        return redirect_callback_error(error, core.settings.site_url, names_flow=False)
     # The list of allowed URLs may have changed.
     redirect_to = flow.referrer if core.redirects.allows(flow.referrer) else core.settings.site_url
     try:
-        if "error" in fields:
+        if fields.get("error"):
             return _provider_error(fields, redirect_to)
         if not fields.get("code"):
             raise AuthError(codes.BAD_OAUTH_CALLBACK)
@@ -135,16 +137,33 @@ async def callback(core: Core, request: Request) -> Response:
                     provider=flow.provider_type,
                     **core.sealed_provider_tokens(tokens),
                 )
-                response = redirect(redirect_to, query={"code": code})
+                response = redirect(redirect_to, query={"code": code}, status=302)
             else:
                 session = await core.open_session(connection, user.id, request, EXTERNAL)
                 fragment = {name: session[name] for name in SESSION_FIELDS}
                 fragment |= provider_fields(tokens)
-                response = redirect(redirect_to, fragment=fragment)
+                response = redirect(redirect_to, fragment=fragment, status=302)
         await report_new_user(core, request)
         return response
     except (AuthError, AmphibaseError) as error:
-        return redirect_error(error, redirect_to, has_flow=True)
+        return redirect_callback_error(error, redirect_to)
+
+
+async def _end_flow(core: Core, state: str) -> Row[Any]:
+    """Use a state up and return its flow. Raises AuthError."""
+    if not state:
+        raise AuthError(codes.BAD_OAUTH_CALLBACK, "OAuth state parameter missing")
+    try:
+        UUID(state)
+    except ValueError:
+        raise AuthError(codes.BAD_OAUTH_STATE, "OAuth state parameter is invalid") from None
+    try:
+        async with core.database.write() as connection:
+            return await core.flows.end_external(connection, state)
+    except FlowExpired:
+        raise AuthError(codes.BAD_OAUTH_STATE, "OAuth state has expired") from None
+    except FlowNotFound:
+        raise AuthError(codes.BAD_OAUTH_STATE) from None
 
 
 def provider_fields(tokens: "ProviderTokens") -> dict[str, str]:
@@ -285,7 +304,8 @@ def _rejections(identity: ExternalIdentity) -> Iterator[None]:
     except EmailNotConfirmed:
         raise AuthError(
             codes.PROVIDER_EMAIL_UNVERIFIED,
-            f"Unverified email with {identity.provider}. Verify it there, and sign in again",
+            f"Unverified email with {identity.provider}. "
+            f"Verify the email with {identity.provider} in order to sign in",
         ) from None
 
 
@@ -299,6 +319,9 @@ async def _exchange(
         )
     except (ProviderError, TokenRejected) as error:
         logger.error("Sign-in with a third party failed: %s", getattr(error, "reason", error))
+        if isinstance(error, CodeRejected):
+            message = f"Unable to exchange external code: {fields['code'][:4]}"
+            raise AuthError(codes.OAUTH_CALLBACK_FAILED, message) from None
         raise AuthError(codes.OAUTH_CALLBACK_FAILED) from None
     if identity.email is not None:
         email_of(identity.email)
@@ -318,10 +341,9 @@ async def _callback_fields(request: Request) -> dict[str, str]:
 
 
 def _provider_error(fields: Mapping[str, str], redirect_to: str) -> Response:
-    shown: dict[str, Any] = {
-        name: fields[name] for name in ("error", "error_description") if fields.get(name)
-    }
-    return redirect(redirect_to, query=shown, fragment=shown)
+    query = {name: fields.get(name, "") for name in ("error", "error_description")}
+    fragment = {name: value for name, value in query.items() if value}
+    return redirect(redirect_to, query=query, fragment=fragment, status=302)
 
 
 def _provider(core: Core, name: str) -> "Provider":
