@@ -115,3 +115,14 @@ def test_what_a_test_writes_through_routes_is_undone(
     # The application's own database, folder, bucket and mail server are left alone.
     for name in ("data", "bucket", "mail"):
         assert not (tmp_path / name).exists()
+
+
+def test_an_application_on_which_nothing_is_mounted_says_so(tmp_path: Path) -> None:
+    app = "from fastapi import FastAPI\n\napp = FastAPI()\n"
+    tests = "async def test_it(client, emails, session):\n    pass\n"
+    for name, text in (("main", app), ("conftest", CONFTEST), ("test_it", tests)):
+        (tmp_path / f"{name}.py").write_text(text)
+    done = run_tests(
+        tmp_path, {**inherited(), "PYTHONPATH": str(tmp_path)}, "-o", "asyncio_mode=auto"
+    )
+    assert "This application has no Amphibase: call db.mount(app)" in done.stdout

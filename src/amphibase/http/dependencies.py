@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from fastapi import Depends, Request, WebSocket
+from fastapi import Depends, FastAPI, Request, WebSocket
 from fastapi.security import OAuth2PasswordBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
@@ -48,12 +48,21 @@ TOKEN_PATH = "auth/token"
 bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_PATH, auto_error=False)
 
 
-def amphibase_of(request: HTTPConnection) -> "Amphibase":
-    """Return the Amphibase that is mounted on the application of a request or WebSocket."""
-    mounted: Amphibase | None = getattr(request.app.state, "amphibase", None)
+def mounted_on(app: FastAPI) -> "Amphibase":
+    """Return the Amphibase that is mounted on an application.
+
+    Raises:
+        ConfigurationError: none is.
+    """
+    mounted: Amphibase | None = getattr(app.state, "amphibase", None)
     if mounted is None:
         raise ConfigurationError("This application has no Amphibase: call db.mount(app)")
     return mounted
+
+
+def amphibase_of(request: HTTPConnection) -> "Amphibase":
+    """Return the Amphibase that is mounted on the application of a request or WebSocket."""
+    return mounted_on(request.app)
 
 
 Mounted = Annotated["Amphibase", Depends(amphibase_of)]

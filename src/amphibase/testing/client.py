@@ -7,7 +7,7 @@ from typing import Any, Self
 import httpx
 from fastapi import FastAPI
 
-from amphibase.http.app import Amphibase
+from amphibase.http.dependencies import mounted_on
 
 PASSWORD = "correct horse battery staple"
 BASE_URL = "http://testserver"
@@ -34,8 +34,7 @@ class Client(httpx.AsyncClient):
         Args:
             admin: whether the user is an administrator.
         """
-        db: Amphibase = self._app.state.amphibase
-        state = db.state
+        state = mounted_on(self._app).state
         account = await state.backend.accounts.get_by_email(email)
         if account is None:
             user = await state.users.create(email, password=PASSWORD, name=name, admin=admin)

@@ -46,9 +46,10 @@ async def client(app: "FastAPI", amphibase_databases: "TestDatabases") -> AsyncI
     """
     from contextlib import nullcontext
 
+    from amphibase.http.dependencies import mounted_on
     from amphibase.testing.client import open_client
 
-    db = app.state.amphibase
+    db = mounted_on(app)
     isolation = (
         amphibase_databases.copy(db, await amphibase_databases.template(db))
         if db.reads_environment
@@ -67,9 +68,10 @@ async def client(app: "FastAPI", amphibase_databases: "TestDatabases") -> AsyncI
 @pytest.fixture
 def emails(app: "FastAPI", client: "Client") -> "SentEmails":
     """Return the emails that the started application sends."""
+    from amphibase.http.dependencies import mounted_on
     from amphibase.testing.emails import SentEmails
 
-    return SentEmails(app.state.amphibase.settings.data_dir / "outbox")
+    return SentEmails(mounted_on(app).settings.data_dir / "outbox")
 
 
 @pytest.fixture
@@ -82,11 +84,9 @@ async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSessi
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from amphibase.backend import SERVICE
-    from amphibase.http.app import Amphibase
-    from amphibase.http.dependencies import current_session
+    from amphibase.http.dependencies import current_session, mounted_on
 
-    db: Amphibase = app.state.amphibase
-    async with db.state.backend.session(SERVICE, writes=False) as outer:
+    async with mounted_on(app).state.backend.session(SERVICE, writes=False) as outer:
         connection = await outer.connection()
         opened = AsyncSession(
             connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
