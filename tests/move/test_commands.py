@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from filelock import FileLock
 from tests.conftest import prepared_database
-from tests.move.application import contents, fill
+from tests.move.application import contents, fill, stored_files
 from tests.move.moving import MoveFolder
 
 
@@ -63,6 +63,14 @@ def test_an_application_moves_with_accounts_rows_and_files(folder: MoveFolder) -
     events = [json.loads(line) for line in done.stdout.splitlines()]
     (seats,) = [e for e in events if e["task"] == "t_seats" and e["event"] == "finish"]
     assert (seats["done"], seats["unit"]) == (40, "rows")
+    ends = {e["task"]: (e["done"], e["total"], e["unit"]) for e in events if e["event"] == "finish"}
+    tables = next(e["total"] for e in events if e["task"] == "tables: verify" and e["total"])
+    assert ends["tables: verify"] == ends["tables: reconcile"] == (tables, tables, "tables")
+    assert ends["files: verify"] == (
+        len(stored_files(folder.target, folder.target_files)),
+        None,
+        "files",
+    )
     before = contents(folder.target)
     folder.run()  # a finished plan again
     assert contents(folder.target) == before

@@ -27,6 +27,14 @@ class SpeedColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
 
 
+class CountColumn(MofNCompleteColumn):
+    """How many of how many are done; nothing of a step that counts nothing."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text of a task."""
+        return Text("") if task.total is None and not task.completed else super().render(task)
+
+
 class TerminalProgress:
     """Shows the tasks that are under way; use it as a context manager."""
 
@@ -35,7 +43,7 @@ class TerminalProgress:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            CountColumn(),
             SpeedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -54,7 +62,7 @@ class TerminalProgress:
     def start(self, task: str, total: int | None, unit: str) -> None:
         """Begin a task, or give it another total."""
         if task in self._tasks:
-            self._lines.update(self._tasks[task], total=total)
+            self._lines.update(self._tasks[task], total=total, unit=unit)
         else:
             self._tasks[task] = self._lines.add_task(escape(task), total=total, unit=unit)
 

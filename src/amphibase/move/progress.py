@@ -12,7 +12,7 @@ class Progress(Protocol):
     """Receives from the stages how far they are."""
 
     def start(self, task: str, total: int | None, unit: str) -> None:
-        """Begin a task, such as the rows of a table, or give it another total."""
+        """Begin a task, such as the rows of a table, or give it another total and unit."""
 
     def advance(self, task: str, amount: int) -> None:
         """Count `amount` more of its unit as done."""
@@ -51,7 +51,7 @@ class JsonProgress:
     def start(self, task: str, total: int | None, unit: str) -> None:
         """Begin a task, or give it another total."""
         state = self._tasks.setdefault(task, _Task(total, unit))
-        state.total = total
+        state.total, state.unit = total, unit
         self._write("start", task, state)
 
     def advance(self, task: str, amount: int) -> None:

@@ -21,7 +21,7 @@ from amphibase.move.plan import EndPlan, Plan, read_plan
 from amphibase.move.progress import NoProgress, Progress
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.report import RunOutcome, RunReport
-from amphibase.move.stage import Kept, Outcome, PreflightCheck, Stage
+from amphibase.move.stage import Kept, Outcome, PreflightCheck, Stage, task_of
 from amphibase.move.tables.sides import open_tables
 from amphibase.move.tables.stage import TablesStage
 
@@ -241,7 +241,7 @@ class Move:
 
     @contextmanager
     def _timed(self, stage: Stage, step: str) -> Iterator[None]:
-        name = f"{stage.name}: {step}"
+        name = task_of(stage.name, step)
         began = time.monotonic()
         self._progress.start(name, None, "steps")
         try:

@@ -25,6 +25,11 @@ class PreflightCheck:
     message: str
 
 
+def task_of(stage: str, step: str) -> str:
+    """Return what a step of a stage is called where its progress is shown."""
+    return f"{stage}: {step}"
+
+
 @dataclass(frozen=True, slots=True)
 class SideDifference:
     """Something that both sides do not hold alike.

@@ -4,7 +4,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from amphibase.move.files.base import FileRejected, FileSide, StoredFile
-from amphibase.move.stage import SideDifference
+from amphibase.move.progress import Progress
+from amphibase.move.stage import SideDifference, task_of
+
+VERIFY = task_of("files", "verify")
+"""Of the progress; it counts files."""
 
 
 class FileComparison:
@@ -27,12 +31,14 @@ class FileComparison:
         target_name: Callable[[str], str],
         is_kept: Callable[[StoredFile], bool],
         shown: Sequence[str],
+        progress: Progress,
     ) -> None:
         self._source = source
         self._target = target
         self._target_name = target_name
         self._is_kept = is_kept
         self._shown = shown
+        self._progress = progress
         self._sums = [0, 0]
         self.count = 0
         self.differences: list[SideDifference] = []
@@ -44,6 +50,10 @@ class FileComparison:
 
     async def compare(self, listed: StoredFile) -> None:
         """Compare a file of the source with the one of the target."""
+        await self._compare(listed)
+        self._progress.advance(VERIFY, 1)
+
+    async def _compare(self, listed: StoredFile) -> None:
         self.count += 1
         if self._is_kept(listed):
             return

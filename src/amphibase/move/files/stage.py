@@ -12,7 +12,7 @@ from amphibase.errors import AmphibaseError, Conflict, ForeignKeyViolation, Move
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Endpoint, SqlEndpoint
 from amphibase.move.files.base import Content, FileRejected, FileSide, StoredFile
-from amphibase.move.files.comparison import FileComparison, hash_of
+from amphibase.move.files.comparison import VERIFY, FileComparison, hash_of
 from amphibase.move.files.journaled_upload import UPLOADS, JournaledUpload
 from amphibase.move.files.names import name_on
 from amphibase.move.files.project import ProjectFileSide
@@ -267,9 +267,12 @@ class FilesStage:
         source, target = self._sides()
         verified = Verification()
         shown = await self._shown()
+        progress = self._context.progress
+        progress.start(VERIFY, None, "files")
         for bucket in self._plan.buckets:
             mark = await self._mark(bucket)
-            comparison = FileComparison(source, target, self._target_name, self._kept, shown)
+            names = self._target_name
+            comparison = FileComparison(source, target, names, self._kept, shown, progress)
             await in_parallel(source.files(bucket), comparison.compare, IN_FLIGHT)
             subject = f"files of {bucket}"
             count = sum([1 async for _ in target.files(bucket)])

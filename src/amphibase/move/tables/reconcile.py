@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, aclosing
 
 from amphibase.move.context import MoveContext
+from amphibase.move.stage import task_of
 from amphibase.move.tables.base import (
     Chunk,
     Key,
@@ -18,6 +19,9 @@ from amphibase.move.tables.deletions import delete_by_halves
 from amphibase.move.tables.merge import WrittenKeys
 from amphibase.move.tables.moved_table import MovedTable
 from amphibase.move.tables.referrers import Referrers
+
+RECONCILE = task_of("tables", "reconcile")
+"""Of the progress; it counts tables."""
 
 MAX_TRIED_AGAIN = 20_000
 """Rejected rows of a table that are tried again; more are not kept in memory."""
@@ -49,6 +53,7 @@ class Reconciliation:
         self._referrers = referrers
         self._quarantine = context.quarantine
         self._journal = context.journal
+        self._progress = context.progress
         self._unfilled: set[str] = set()
         self._rejected: dict[str, list[Rejected]] = {table.name: [] for table in tables}
 
@@ -63,6 +68,7 @@ class Reconciliation:
                     changes += await self._write_differences(table, lost[table.name])
                 else:
                     changes += await self._copy_again(table)
+                self._progress.advance(RECONCILE, 1)
             for table in self._tables:
                 if table.name in self._unfilled:
                     changes += await self._write_differences(table, lost[table.name], fills=True)

@@ -10,7 +10,14 @@ from amphibase.errors import AmphibaseError, MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.context import MoveContext
 from amphibase.move.plan import NotMoved
-from amphibase.move.stage import Kept, Outcome, PreflightCheck, SideDifference, Verification
+from amphibase.move.stage import (
+    Kept,
+    Outcome,
+    PreflightCheck,
+    SideDifference,
+    Verification,
+    task_of,
+)
 from amphibase.move.tables.base import TableReader, TableWriter
 from amphibase.move.tables.compare import RowDifference
 from amphibase.move.tables.comparison import TableComparison, compare
@@ -27,7 +34,7 @@ from amphibase.move.tables.mapping_tables import (
 from amphibase.move.tables.merge import WrittenKeys
 from amphibase.move.tables.moved_table import MovedTable, in_order, moved_tables
 from amphibase.move.tables.passthrough import forget_ranges
-from amphibase.move.tables.reconcile import Reconciliation
+from amphibase.move.tables.reconcile import RECONCILE, Reconciliation
 from amphibase.move.tables.referrers import Referrers
 from amphibase.move.tables.sequences import (
     advance_counters,
@@ -110,6 +117,7 @@ class TablesStage:
     async def reconcile(self) -> int:
         """Copy what has changed on the source, and delete what it has lost."""
         sides = await self._open()
+        self._context.progress.start(RECONCILE, len(sides.tables), "tables")
         async with self._triggers_off(sides):
             changes = await Reconciliation(
                 sides.source, sides.target, sides.tables, sides.referrers, self._context
@@ -125,9 +133,12 @@ class TablesStage:
         """Read both sides again and compare every row."""
         sides = await self._open()
         verified = Verification()
+        task = task_of(self.name, "verify")
+        self._context.progress.start(task, len(sides.tables), "tables")
         for table in sides.tables:
             await self._verify(table, sides, verified)
             await self._verify_counters(table, verified)
+            self._context.progress.advance(task, 1)
         if sides.sequences:
             for sequence in await sequences_behind(*self._databases(), sides.sequences):
                 message = "the sequence is behind; run again"
