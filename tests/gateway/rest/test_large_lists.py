@@ -58,7 +58,7 @@ async def test_a_large_list_is_the_same_from_a_file(
 async def test_many_rows_of_any_size_are_read_in_several_fetches(
     api: DataApi, spooled: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [{"id": number, "j": {"text": "x" * (number * 7000 % 50_000)}} for number in range(900)]
+    rows = [{"id": number, "j": {"text": "x" * (number * 7000 % 50_000)}} for number in range(300)]
     created = await api.request("POST /numbers", rows, prefer="tx=commit")
     assert created.status_code == 201
     try:
