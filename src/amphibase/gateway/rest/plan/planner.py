@@ -48,13 +48,18 @@ class Planner:
             self._aggregates,
             formatted=key.media.shape in _JSON_SHAPES,
         )
+        plan = self._plan(key, read_planner)
+        read_planner.check_columns()
+        self._check_where(key)
+        return plan
+
+    def _plan(self, key: PlanKey, read_planner: ReadPlanner) -> ActionPlan:
         if key.action == "call":
             return plan_call(self.catalog, key, read_planner)
         table = self.catalog.tables.get(key.target)
         if table is None:
             raise no_table(self.catalog, key.target)
         if key.action != "read":
-            self._check_where(key)
             return plan_mutate(self.catalog, key, table, read_planner)
         name = table.name
         root = read_planner.read(key.query, name, table, name, name.name)

@@ -64,6 +64,7 @@ class ReadPlanner:
         self._max_rows = max_rows
         self._aggregates = aggregates
         self._formatted = formatted
+        self._undefined: DatabaseError | None = None
         self._aliases = 0
         self._columns: dict[ReadPlan, Collection[str]] = {}
         self._embeds: dict[ReadPlan, Mapping[str, Embed]] = {}
@@ -88,7 +89,10 @@ class ReadPlanner:
         """
         root = self.node(table, source, label)
         self._columns[root] = columns
-        self._select(root, name, _ALL if query.select is None else query.select, depth=1)
+        select = _ALL if query.select is None else query.select
+        for path, _ in (*query.conditions, *query.orders, *query.ranges):
+            _check_path(select, path)
+        self._select(root, name, select, depth=1)
         root.label = name.name
         for path, orders in query.orders:
             node = self._at(root, path)
@@ -109,6 +113,14 @@ class ReadPlanner:
         self._limit(root, with_root=with_root)
         if _is_one_row(root):
             root.limit = None  # which keeps Postgres from seeing through the subquery
+
+    def check_columns(self) -> None:
+        """Raise the error of the first column that is not there, which Postgres would tell.
+
+        It comes after all that is wrong with the request before Postgres is asked.
+        """
+        if self._undefined is not None:
+            raise self._undefined
 
     def condition(self, node: ReadPlan, condition: Condition) -> ResolvedCondition:
         """Resolve a filter, or a tree of them, on the node's columns and its embeds."""
@@ -132,12 +144,12 @@ class ReadPlanner:
         return EmbedPresence(embed, present=filter.negated)
 
     def operand(self, node: ReadPlan, field: FieldPath) -> Operand:
-        """Resolve a column or a computed field of the node's rows. Raises DatabaseError (42703)."""
+        """Resolve a column or a computed field of the node's rows."""
         table = node.table
         if table is None:
             known = self._columns.get(node)
             if known and field.name not in known:
-                raise undefined_column(node.label, field.name, known)
+                self._miss(node, field.name, known)
             return Operand(field.name, path=field.path)
         column = table.columns.get(field.name)
         if column is not None:
@@ -151,8 +163,12 @@ class ReadPlanner:
             )
         function = self._computed_field(table, field.name)
         if function is None:
-            raise undefined_column(node.label, field.name, table.columns)
+            self._miss(node, field.name, table.columns)
         return Operand(field.name, function=function, path=field.path)
+
+    def _miss(self, node: ReadPlan, name: str, columns: Collection[str]) -> None:
+        if self._undefined is None:
+            self._undefined = undefined_column(node.label, name, columns)
 
     def _computed_field(self, table: Table, name: str) -> Name | None:
         functions = self._catalog.computed_fields.get(table.name, ())
@@ -278,8 +294,7 @@ class ReadPlanner:
         node = root
         for name in path:
             embed = self._find(node, name)
-            if embed is None:
-                raise NotEmbedded(name)
+            assert embed is not None  # as `_check_path` has found
             node = embed.node
         return node
 
@@ -288,6 +303,17 @@ class ReadPlanner:
             node.limit = min(self._max_rows, self._max_rows if node.limit is None else node.limit)
         for embed in node.embeds:
             self._limit(embed.node, with_root=not embed.to_one)
+
+
+def _check_path(select: Iterable[SelectItem], path: Path) -> None:
+    """Raise NotEmbedded where a path leads to no relation of the select."""
+    for name in path:
+        relations = [each for each in select if isinstance(each, SelectRelation)]
+        found = [each for each in relations if (each.alias or each.name) == name]
+        found += [each for each in relations if each.name == name]
+        if not found:
+            raise NotEmbedded(name)
+        select = found[0].select
 
 
 def _spread_columns(embed: Embed) -> list[OutputColumn]:
