@@ -4,6 +4,7 @@ import asyncio
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from tests.database.pools import ASSUME, PID, SLEEP, WHO, MakePool, Proxy, Server, call
 
 from amphibase.database.pool import PipelinePool
@@ -142,3 +143,13 @@ async def test_each_role_of_a_transaction_prepares_its_own_statements(
             await transaction.run(statement)
             counts += pool.load(await transaction.run(prepared))[0]
     assert counts == [(2,), (2,)]
+
+
+@pytest.mark.parametrize("prepare", [True, False])
+async def test_a_transaction_has_the_settings_of_its_pool(
+    make_pool: MakePool, conninfo: str, prepare: bool
+) -> None:
+    pool = make_pool(make_conninfo(conninfo, options="-c timezone=Asia/Tokyo"), prepare=prepare)
+    async with pool.open_transaction() as transaction:
+        for _ in range(2):
+            assert pool.load(await transaction.run(call("show timezone"))) == [[("UTC",)]]

@@ -2,12 +2,15 @@
 
 from typing import Any, Literal
 
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import RowMapping, bindparam, delete, insert, select, update
 
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.schema.tables import tables
 
 BUCKETS = tables("postgresql").buckets
+
+_FIND = select(BUCKETS).where(BUCKETS.c.id == bindparam("its_id"))
+_FIND_LOCKED = _FIND.with_for_update()
 
 SortColumn = Literal["id", "name", "created_at", "updated_at"]
 SortOrder = Literal["asc", "desc"]
@@ -19,10 +22,8 @@ async def find(connection: SqlConnection, id: str, *, lock: bool = False) -> Row
     Args:
         lock: keep others from changing it, or storing objects in it, until the transaction ends.
     """
-    statement = select(BUCKETS).where(BUCKETS.c.id == id)
-    if lock:
-        statement = statement.with_for_update()
-    return (await connection.execute(statement)).mappings().one_or_none()
+    found = await connection.execute(_FIND_LOCKED if lock else _FIND, {"its_id": id})
+    return found.mappings().one_or_none()
 
 
 async def list_all(

@@ -1,10 +1,23 @@
 """The rows of objects, as the role of the transaction may see and change them."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, RowMapping, Text, any_, delete, insert, literal, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    RowMapping,
+    Text,
+    any_,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 
 from amphibase.blobs.base import parse_uuid
@@ -18,6 +31,11 @@ ObjectPath = tuple[str, str]
 OBJECTS = tables("postgresql").objects
 COLUMNS = [column for column in OBJECTS.c if column.name != "path_tokens"]
 
+_FIND = select(*COLUMNS).where(
+    OBJECTS.c.bucket_id == bindparam("its_bucket"), OBJECTS.c.name == bindparam("its_name")
+)
+_FIND_LOCKED = _FIND.with_for_update()
+_INSERT = insert(OBJECTS)
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:path, 0))")
 
 
@@ -35,10 +53,9 @@ async def find(
     Args:
         lock: keep others from changing it until the transaction ends.
     """
-    statement = select(*COLUMNS).where(OBJECTS.c.bucket_id == bucket, OBJECTS.c.name == name)
-    if lock:
-        statement = statement.with_for_update()
-    return (await connection.execute(statement)).mappings().one_or_none()
+    values = {"its_bucket": bucket, "its_name": name}
+    found = await connection.execute(_FIND_LOCKED if lock else _FIND, values)
+    return found.mappings().one_or_none()
 
 
 async def find_many(
@@ -64,16 +81,18 @@ async def add(connection: SqlConnection, values: dict[str, Any], *, overwrite: b
     """
     now = utc_now()
     values = {**values, "updated_at": now, "last_accessed_at": now}
-    if not overwrite:
-        await connection.execute(insert(OBJECTS).values(created_at=now, **values))
-        return
-    statement = postgresql.insert(OBJECTS).values(created_at=now, **values)
-    kept = ("id", "last_accessed_at")
-    changed = {name: statement.excluded[name] for name in values if name not in kept}
-    await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[OBJECTS.c.bucket_id, OBJECTS.c.name], set_=changed
-        )
+    changed = frozenset(values.keys() - {"id", "last_accessed_at"})
+    statement = _upsert(changed) if overwrite else _INSERT
+    await connection.execute(statement, {**values, "created_at": now})
+
+
+@lru_cache
+def _upsert(changed: frozenset[str]) -> postgresql.Insert:
+    """Return the statement that adds a row, or changes columns of the one of its path."""
+    statement = postgresql.insert(OBJECTS)
+    return statement.on_conflict_do_update(
+        index_elements=[OBJECTS.c.bucket_id, OBJECTS.c.name],
+        set_={name: statement.excluded[name] for name in sorted(changed)},
     )
 
 
