@@ -146,7 +146,9 @@ async def test_a_token_is_rejected_with_the_reason(api: Api, token: str, reason:
 
 
 async def test_everyone_may_ask_for_health_settings_and_keys(api: Api) -> None:
-    assert set((await api.get("/health")).json()) == {"name", "version", "description"}
+    health = (await api.get("/health")).json()
+    assert list(health) == ["version", "name", "description"]
+    assert health["description"] == "GoTrue is a user registration and authentication API"
     settings = (await api.get("/settings")).json()
     assert settings["external"]["email"] is True
     assert settings["external"]["github"] is False
@@ -357,3 +359,29 @@ def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None
 def test_what_is_no_duration_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="must be a duration"):
         parse_duration(text)
+
+
+async def test_what_is_not_there_is_said_before_what_is_wrong_with_the_body(api: Api) -> None:
+    user = (await api.create())["id"]
+    unknown = "00000000-0000-4000-8000-000000000000"
+    factor = f"/admin/users/{user}/factors/{unknown}"
+    for method, path, status, code in (
+        ("PUT", f"/admin/users/{unknown}", 404, "user_not_found"),
+        ("PUT", f"/admin/users/{user}", 400, "bad_json"),
+        ("DELETE", f"/admin/users/{unknown}", 404, "user_not_found"),
+        ("PUT", factor, 404, "mfa_factor_not_found"),
+    ):
+        response = await api.call(method, path, body=[1], token=SERVICE)
+        assert rejection(response) == (status, code), path
+    short = await api.put(f"/admin/users/{unknown}", {"password": "x"}, token=SERVICE)
+    assert rejection(short) == (404, "user_not_found")
+    token = (await api.sign_in()).json()["access_token"]
+    verify = f"/factors/{unknown}/verify"
+    assert rejection(await api.call("POST", verify, body=[1], token=token)) == (
+        404,
+        "mfa_factor_not_found",
+    )
+    await api.post("/logout", token=token)
+    for method, path in (("PUT", "/user"), ("POST", "/factors"), ("POST", verify)):
+        response = await api.call(method, path, body=[1], token=token)
+        assert rejection(response) == (403, "session_not_found"), path

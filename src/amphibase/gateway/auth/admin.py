@@ -1,10 +1,12 @@
 """`/admin/users`: what the administration of the project does to users."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 from pydantic import Field
+from sqlalchemy import Row
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,7 +15,7 @@ from amphibase.accounts.users import merged
 from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth.audit import AuditAction, factor_traits, user_traits
-from amphibase.gateway.auth.bearer import audience_of, claims_of, require_admin
+from amphibase.gateway.auth.bearer import audience_of, claims_of, found_first, require_admin
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.durations import parse_signed_duration
@@ -165,17 +167,18 @@ async def update(core: Core, request: Request) -> Response:
     """Respond to `PUT /admin/users/{id}`: change what is sent, but `password_hash` and `aud`."""
     role = await require_admin(core, request)
     id = _user_id(request)
-    body = await read(request, AdminUserBody)
-    email = email_of(body.email) if body.email else None
-    phone = phone_of(body.phone) if body.phone else None
     values: dict[str, Any] = {}
-    if body.role:
-        values["role"] = body.role.strip()
-    if body.ban_duration:
-        values["banned_until"] = _banned_until(body.ban_duration)
-    if body.password is not None:
-        await check_password(core.settings, body.password)
-        values["encrypted_password"] = await core.passwords.hash(body.password)
+    async with found_first(core, partial(core.users.get, id=id)):
+        body = await read(request, AdminUserBody)
+        email = email_of(body.email) if body.email else None
+        phone = phone_of(body.phone) if body.phone else None
+        if body.role:
+            values["role"] = body.role.strip()
+        if body.ban_duration:
+            values["banned_until"] = _banned_until(body.ban_duration)
+        if body.password is not None:
+            await check_password(core.settings, body.password)
+            values["encrypted_password"] = await core.passwords.hash(body.password)
     async with core.database.write() as connection:
         user = await core.users.get(connection, id, lock=True)
         metadata = dict(user.row.raw_user_meta_data or {})
@@ -232,7 +235,8 @@ async def delete(core: Core, request: Request) -> Response:
     """Respond to `DELETE /admin/users/{id}`: for good, or softly, so that only the id stays."""
     role = await require_admin(core, request)
     id = _user_id(request)
-    body = await read(request, DeleteUserBody, required=False)
+    async with found_first(core, partial(core.users.get, id=id)):
+        body = await read(request, DeleteUserBody, required=False)
     async with core.database.write() as connection:
         user = await core.users.get(connection, id, lock=True)
         await core.audit.record_admin(connection, role, AuditAction.DELETED, user_traits(user.row))
@@ -265,17 +269,22 @@ async def list_passkeys(core: Core, request: Request) -> Response:
 async def update_factor(core: Core, request: Request) -> Response:
     """Respond to `PUT /admin/users/{id}/factors/{factor_id}`: gives it another name or number."""
     role = await require_admin(core, request)
-    body = await read(request, FactorBody)
-    async with core.database.write() as connection:
-        user = await core.users.get(connection, _user_id(request), lock=True)
+
+    async def find(connection: SqlConnection, lock: bool = False) -> Row[Any]:
+        user = await core.users.get(connection, _user_id(request), lock=lock)
         factor_id = uuid_of(request.path_params["factor_id"], "factor_id")
-        factor = await core.factors.get(connection, user.id, factor_id)
+        return await core.factors.get(connection, user.id, factor_id)
+
+    async with found_first(core, find):
+        body = await read(request, FactorBody)
+    async with core.database.write() as connection:
+        factor = await find(connection, lock=True)
         if body.friendly_name:
             await core.factors.change(connection, factor.id, friendly_name=body.friendly_name)
         if body.phone and factor.factor_type == "phone":
             phone = phone_of(body.phone)
             await core.factors.change(connection, factor.id, phone=phone)
-        factor = await core.factors.get(connection, user.id, factor_id)
+        factor = await find(connection)
         traits = {**factor_traits(factor), "factor_type": factor.factor_type}
         await core.audit.record_admin(connection, role, AuditAction.FACTOR_UPDATED, traits)
     return respond(factor_json(factor))

@@ -1,6 +1,8 @@
 """The bearer of a request: a user with a live session, or the administration of the project."""
 
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -147,6 +149,23 @@ async def signed_in(
     if user.is_banned:
         raise AuthError(codes.USER_BANNED)
     return BearerUser(user, session, claims)
+
+
+@asynccontextmanager
+async def found_first(
+    core: Core, find: Callable[[SqlConnection], Awaitable[object]]
+) -> AsyncIterator[None]:
+    """Let what the block finds wrong with a body be said only once `find` finds what it is about.
+
+    Raises:
+        AuthError: the block's, or that of `find`.
+    """
+    try:
+        yield
+    except AuthError:
+        async with core.database.read() as connection:
+            await find(connection)
+        raise
 
 
 def _user_id(claims: Claims) -> UUID | None:

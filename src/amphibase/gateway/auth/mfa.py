@@ -4,6 +4,7 @@ verify, unenrol."""
 import hmac
 import io
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
@@ -19,7 +20,7 @@ from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
 from amphibase.gateway.auth.attempts import too_soon
 from amphibase.gateway.auth.audit import AuditAction
-from amphibase.gateway.auth.bearer import BearerUser, claims_of, signed_in
+from amphibase.gateway.auth.bearer import BearerUser, claims_of, found_first, signed_in
 from amphibase.gateway.auth.bodies import Body, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError, invalid
@@ -57,7 +58,8 @@ class VerifyFactorBody(Body, go_type="VerifyFactorParams"):
 async def enroll(core: Core, request: Request) -> Response:
     """Respond to `POST /factors`: a new factor with its secret, which is never shown again."""
     claims_of(core, request)
-    body = await read(request, EnrollBody)
+    async with found_first(core, partial(_signed_in, core, request=request)):
+        body = await read(request, EnrollBody)
     async with core.database.write() as connection:
         caller = await _signed_in(core, connection, request, lock=True)
         user = caller.user
@@ -169,7 +171,8 @@ async def verify(core: Core, request: Request) -> Response:
     The first code of a factor verifies it, and ends the user's sessions without a second factor.
     """
     claims_of(core, request)
-    body = await read(request, VerifyFactorBody)
+    async with found_first(core, partial(_find, core, request=request)):
+        body = await read(request, VerifyFactorBody)
     if core.hooks.checks_factors:
         await _check_attempt(core, request, body)
     async with core.database.write() as connection:
@@ -218,9 +221,7 @@ async def verify(core: Core, request: Request) -> Response:
 
 async def _check_attempt(core: Core, request: Request, body: VerifyFactorBody) -> None:
     async with core.database.read() as connection:
-        user = (await _signed_in(core, connection, request)).user
-        id = uuid_of(request.path_params["id"], "factor_id")
-        factor = await core.factors.get(connection, user.id, id)
+        user, factor = await _find(core, connection, request)
         _check_verifiable(core, factor)
         challenge_row = await _challenge(core, connection, request, factor, body.challenge_id)
     valid = _is_right(core, factor, challenge_row, body.code)
@@ -267,6 +268,15 @@ async def _signed_in(
     if caller.user.row.is_anonymous:
         raise AuthError(codes.ANONYMOUS_NOT_ALLOWED)
     return caller
+
+
+async def _find(
+    core: Core, connection: SqlConnection, request: Request
+) -> tuple[AuthUser, Row[Any]]:
+    """Return the user who sends the request, and the factor of theirs that it is about."""
+    user = (await _signed_in(core, connection, request)).user
+    id = uuid_of(request.path_params["id"], "factor_id")
+    return user, await core.factors.get(connection, user.id, id)
 
 
 def _check_type(core: Core, body: EnrollBody) -> None:

@@ -75,7 +75,7 @@ async def health(core: Core, request: Request) -> Response:
         {
             "version": COMPATIBLE,
             "name": "GoTrue",
-            "description": "Users and sign-in by Amphibase, in the protocol of GoTrue",
+            "description": "GoTrue is a user registration and authentication API",
         }
     )
 

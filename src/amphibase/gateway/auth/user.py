@@ -1,6 +1,7 @@
 """`/user`: what a signed-in user sees and changes of themselves; and signing out."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from amphibase.gateway.auth.bearer import (
     BearerUser,
     check_linking,
     claims_of,
+    found_first,
     has_own_audience,
     is_admin,
     signed_in,
@@ -62,7 +64,8 @@ async def update(core: Core, request: Request) -> Response:
     A new address waits until emails are confirmed; a new password ends the other sessions.
     """
     claims = claims_of(core, request)
-    body = await read(request, UserBody)
+    async with found_first(core, partial(signed_in, core, request=request)):
+        body = await read(request, UserBody)
     async with core.database.read() as connection:
         caller = await signed_in(core, connection, request)
     email = email_of(body.email) if body.email else ""

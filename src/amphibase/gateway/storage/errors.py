@@ -314,7 +314,7 @@ def error_response(error: Exception) -> Response:
     """Respond to an error."""
     known = storage_error(error)
     status = known.status if known.status >= 500 else 400
-    headers: dict[str, str] = {"cache-control": "no-store"}
+    headers: dict[str, str] = {}
     if isinstance(error, Retryable):
         status = error.status
         headers["retry-after"] = str(error.retry_after)

@@ -233,7 +233,7 @@ def error_response(error: Exception, resource: str) -> Response:
         resource: the path of what it is about, below that of the protocol.
     """
     known = s3_error(error)
-    headers = {"cache-control": "no-store"}
+    headers = {}
     if isinstance(error, Retryable):
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, RangeNotSatisfiable):
