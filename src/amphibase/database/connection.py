@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
@@ -107,13 +107,16 @@ class Connection:
             self._on_readable()
         return not self.closed
 
-    async def run(self, calls: Sequence[Call], *, prepare: bool = True) -> list[PGresult]:
-        """Send the calls and return their results, or those up to an error's.
+    def run(self, calls: Sequence[Call], *, prepare: bool = True) -> Awaitable[list[PGresult]]:
+        """Send the calls and return their results.
 
         Args:
             prepare: Whether statements may be prepared and cached.
+
+        Raises:
+            psycopg.Error: The server rejected one, or the connection broke.
         """
-        return await self.send(self.messages(calls), prepare=prepare)
+        return self.send(self.messages(calls), prepare=prepare)
 
     def messages(self, calls: Sequence[Call], role: str = "") -> list[Message]:
         """Return the calls as they are sent.
@@ -147,8 +150,12 @@ class Connection:
         self.runs += 1
         prepare = prepare and self._prepare
         results = await self._send(messages, prepare)
-        if prepare and self._forget_invalid(messages, results) and not in_transaction:
+        error = _find_error(results)
+        if error and prepare and self._forget_invalid(messages, error) and not in_transaction:
             results = await self._send(messages, prepare)
+            error = _find_error(results)
+        if error:
+            raise error_from_result(error)
         return results
 
     def _dump(self, call: Call, role: str) -> Message:
@@ -183,11 +190,10 @@ class Connection:
         self._reply = self._loop.create_future()
         return self._reply
 
-    def _forget_invalid(self, messages: list[Message], results: list[PGresult]) -> bool:
-        """Forget the messages' prepared statements if the results say that one is invalid."""
-        error = find_error(results)
+    def _forget_invalid(self, messages: list[Message], error: PGresult) -> bool:
+        """Forget the messages' prepared statements if the error says that one is invalid."""
         # The message "cached plan must not change result type" is translated; its origin is not.
-        if error is None or (
+        if (
             error.error_field(DiagnosticField.SQLSTATE) != b"26000"
             and error.error_field(DiagnosticField.SOURCE_FUNCTION) != b"RevalidateCachedQuery"
         ):
@@ -290,14 +296,7 @@ class Connection:
             reply.set_exception(error)
 
 
-def require_success(results: list[PGresult]) -> list[PGresult]:
-    """Return the results. Raises the error that stands among them."""
-    if error := find_error(results):
-        raise error_from_result(error)
-    return results
-
-
-def find_error(results: list[PGresult]) -> PGresult | None:
+def _find_error(results: list[PGresult]) -> PGresult | None:
     """Return the error among a run's results; all that follow one are of aborted commands."""
     if not results or results[-1].status not in (_FATAL_ERROR, _ABORTED):
         return None

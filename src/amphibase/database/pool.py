@@ -19,7 +19,7 @@ from psycopg.adapt import Transformer
 from amphibase.backend import Isolation
 from amphibase.database.adapters import strict_context
 from amphibase.database.connecting import connect
-from amphibase.database.connection import CANCEL_LIMIT, Connection, ConnectionLost, require_success
+from amphibase.database.connection import CANCEL_LIMIT, Connection, ConnectionLost
 from amphibase.database.pool_transaction import PoolTransaction
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
 from amphibase.database.statement import Call, Statement
@@ -231,7 +231,7 @@ class PipelinePool:
                 self._release(connection)
                 raise
             self._release(connection)
-            return require_success(results)[len(self._preamble) :]
+            return results[len(self._preamble) :]
 
     def forget_statements(self) -> None:
         """Have every connection prepare its statements anew, after a change of the schema.

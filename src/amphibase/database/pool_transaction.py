@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg.errors import InFailedSqlTransaction
 
-from amphibase.database.connection import Connection, require_success
+from amphibase.database.connection import Connection
 from amphibase.database.statement import Call, Statement
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class PoolTransaction:
         messages = self._connection.messages((*before, *calls), self._role)
         self.is_begun, self._queued = True, []
         results = await self._connection.send(messages, prepare=self._prepare, in_transaction=True)
-        require_success(results)
         for call in calls:
             self._role = call.assumes or self._role
         return results[len(before) :]

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.adapt import Transformer
-from psycopg.errors import error_from_result
 
 from amphibase.database.connecting import connect
-from amphibase.database.connection import Connection, find_error
+from amphibase.database.connection import Connection
 from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.database.session_settings import SESSION_SETTINGS
 from amphibase.database.statement import Call, Statement
@@ -102,8 +101,6 @@ class QuestionSession:
         connection = self._connection if self.is_open else await self._connect()
         assert connection is not None
         results = await connection.run(sent, prepare=prepare)
-        if error := find_error(results):
-            raise error_from_result(error)
         rows: list[Rows] = []
         for result in results:
             self._transformer.set_pgresult(result)
