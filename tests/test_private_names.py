@@ -31,6 +31,11 @@ UVICORN_WEBSOCKETS = [
     for name in ("connection_made", "pause_writing", "resume_writing", "handle_connect")
 ]
 """What `gateway/websocket_protocol.py` overrides."""
+UVICORN_RESPONSES = [
+    f"uvicorn.protocols.http.httptools_impl.{name}"
+    for name in ("STATUS_LINE", "RequestResponseCycle", "HttpToolsProtocol._start_asgi_task")
+]
+"""What `gateway/http_protocol.py` overrides and calls."""
 
 
 def used() -> list[tuple[str, str]]:
@@ -46,6 +51,7 @@ def used() -> list[tuple[str, str]]:
         *items,
         *[(name, "server.py") for name in UVICORN],
         *[(name, "gateway/websocket_protocol.py") for name in UVICORN_WEBSOCKETS],
+        *[(name, "gateway/http_protocol.py") for name in UVICORN_RESPONSES],
     ]
 
 

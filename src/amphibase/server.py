@@ -87,6 +87,7 @@ def server(
     freezes: bool = True,
     graceful_seconds: int = GRACEFUL_SECONDS,
     handles_signals: bool = True,
+    http: type[asyncio.Protocol] | None = None,
     **options: Any,
 ) -> UvicornServer:
     """Build a server for the application.
@@ -96,12 +97,13 @@ def server(
         freezes: as `UvicornServer` takes it; a program that goes on to start calls `freeze` itself.
         graceful_seconds: how long requests under way may take once it is to end.
         handles_signals: as `UvicornServer` takes it.
+        http: a subclass of `HeaderTimeoutProtocol` in its place.
         options: more of `uvicorn.Config`.
     """
     redact_logs()
     config = uvicorn.Config(
         app,
-        http=HeaderTimeoutProtocol,
+        http=http or HeaderTimeoutProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

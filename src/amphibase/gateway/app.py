@@ -13,9 +13,10 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 from amphibase.errors import ConfigurationError, RequestTimeout, Unavailable
+from amphibase.gateway.cors import OPEN, Headers, cors_headers, is_preflight, preflight_headers
 from amphibase.gateway.forwarded import with_origin
 from amphibase.gateway.keys import ApiKeys
-from amphibase.gateway.service import Service, deny_websocket
+from amphibase.gateway.service import WHOLE_RESPONSE, Service, deny_websocket
 from amphibase.redaction import redacted_logger
 from amphibase.request_body import BODY_SECONDS, RequestBody, has_body
 
@@ -23,26 +24,6 @@ logger = redacted_logger("amphibase.gateway")
 
 TAKE_SECONDS = 20
 """How long a client may take nothing in the middle of a response."""
-
-Headers = list[tuple[bytes, bytes]]
-
-METHODS = b"GET,HEAD,PUT,PATCH,POST,DELETE,OPTIONS,TRACE,CONNECT"
-EXPOSES = (
-    b"access-control-expose-headers",
-    b", ".join(
-        b"Content-Encoding Content-Language Content-Length Content-Location Content-Profile "
-        b"Content-Range Content-Type Date ETag Last-Modified Link Location Preference-Applied "
-        b"Proxy-Status Range-Unit Retry-After Server Tus-Resumable Tus-Version Tus-Extension "
-        b"Tus-Max-Size Upload-Offset Upload-Length Upload-Metadata Upload-Expires "
-        b"Upload-Defer-Length X-Supabase-Api-Version X-Total-Count".split()
-    ),
-)
-OPEN: Headers = [(b"access-control-allow-origin", b"*")]
-"""Any page may call: a caller authenticates by a token that it sends itself, never by a cookie."""
-
-OPEN_TO_PAGE: Headers = [*OPEN, EXPOSES]
-"""As PostgREST, which names the headers in responses to pages alone: they are long to check and to
-send."""
 
 NO_ROUTE = "no Route matched with those values"
 INVALID_KEY = {
@@ -91,18 +72,6 @@ class Mount:
         if self._service is None:
             self._service = self.build()
         return self._service
-
-    def cors(self, origin: bytes | None) -> Headers:
-        """Return the headers by which a browser lets a page have the response."""
-        if not self.allowed_origins:
-            return OPEN if origin is None else OPEN_TO_PAGE
-        if origin is None or origin.decode("latin-1") not in self.allowed_origins:
-            return []
-        return [
-            (b"access-control-allow-origin", origin),
-            (b"access-control-allow-credentials", b"true"),
-            EXPOSES,
-        ]
 
     async def close(self) -> None:
         """Close the service; the next request builds a new one."""
@@ -183,16 +152,17 @@ class Gateway:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         root: str = scope.get("root_path", "")
         path: str = scope["path"].removeprefix(root)
-        exchange = _Exchange(receive, send, self._body_seconds)
+        exchange = _Exchange(scope, receive, send, self._body_seconds)
         headers = dict(scope["headers"])
         is_graphql = path in GRAPHQL
         if is_graphql:
             path = GRAPHQL_CALL
         prefix = self._prefix(path)
         if prefix is not None:
-            exchange.cors = self._mounts[prefix].cors(headers.get(b"origin"))
-        if scope["method"] == "OPTIONS" and _is_preflight(headers):
-            await exchange.respond(200, None, _preflight(headers, exchange.cors))
+            allowed_origins = self._mounts[prefix].allowed_origins
+            exchange.cors = cors_headers(allowed_origins, headers.get(b"origin"))
+        if scope["method"] == "OPTIONS" and is_preflight(headers):
+            await exchange.respond(200, None, preflight_headers(headers, exchange.cors))
             return
         if is_graphql:
             scope = {**scope, "path": root + path, "headers": [*scope["headers"], GRAPHQL_PROFILE]}
@@ -295,13 +265,23 @@ class Gateway:
 
 class _Exchange:
     """One request and its response: adds CORS headers, limits the request body, and cuts off a
-    client that stalls."""
+    client that stalls.
 
-    __slots__ = ("_body", "_bytes", "_send", "began", "cors", "gone", "limit", "rejected")
+    Attributes:
+        began: whether a part of the response was sent.
+    """
 
-    def __init__(self, receive: Receive, send: Send, body_seconds: float) -> None:
+    __slots__ = (
+        "_body", "_bytes", "_head", "_send", "_send_whole", "began", "cors", "gone", "limit",
+        "rejected",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, body_seconds: float) -> None:
         self._body = RequestBody(receive, body_seconds)
         self._send = send
+        extension = scope.get("extensions", {}).get(WHOLE_RESPONSE)
+        self._send_whole = None if extension is None else extension["send"]
+        self._head: Message | None = None
         self._bytes = 0
         self.limit: int | None = None
         self.cors = OPEN
@@ -326,22 +306,34 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
+        """Send a part of the response; its head goes with the first part of its body."""
         if self.rejected and not self.began:
             return
         if message["type"] == "http.response.start":
-            self.began = True
             headers = message.get("headers", ())
             names = dict(headers)
             message["headers"] = [
                 *headers,
                 *[header for header in self.cors if header[0] not in names],
             ]
-            await self._send(message)
-        elif message.get("more_body"):
+            self._head = message
+            return
+        head, self._head = self._head, None
+        if head is not None:
+            self.began = True
+            if not message.get("more_body") and self._sends_whole(head, message):
+                return
+            await self._send(head)
+        if message.get("more_body"):
             async with asyncio.timeout(TAKE_SECONDS):
                 await self._send(message)
         else:
             await self._send(message)
+
+    def _sends_whole(self, head: Message, body: Message) -> bool:
+        return self._send_whole is not None and self._send_whole(
+            head["status"], head["headers"], body.get("body", b"")
+        )
 
     async def respond(
         self, status: int, content: Mapping[str, str] | None, headers: Headers | None = None
@@ -379,21 +371,3 @@ def _api_key(query_string: bytes) -> bytes | None:
 
 def _without_api_key(query_string: bytes) -> bytes:
     return b"&".join(part for part in query_string.split(b"&") if part[:7] != b"apikey=")
-
-
-def _is_preflight(headers: Mapping[bytes, bytes]) -> bool:
-    return bool(headers.get(b"origin")) and b"access-control-request-method" in headers
-
-
-def _preflight(headers: Mapping[bytes, bytes], cors: Headers) -> Headers:
-    if not cors:
-        return []
-    allowed = [
-        *(header for header in cors if header is not EXPOSES),
-        (b"access-control-allow-methods", METHODS),
-        (b"access-control-max-age", b"3600"),
-    ]
-    requested = headers.get(b"access-control-request-headers")
-    if requested is not None:
-        allowed.append((b"access-control-allow-headers", requested))
-    return allowed

@@ -141,6 +141,7 @@ async def _serve(
     from amphibase.background import Background
     from amphibase.gateway import buckets
     from amphibase.gateway.build import WEBSOCKET_OPTIONS, admin, behind_proxies, build
+    from amphibase.gateway.http_protocol import HttpProtocol
     from amphibase.server import freeze, local_url, server
 
     url = settings.external_url or local_url(settings.host, port_of(listeners.api))
@@ -191,6 +192,7 @@ async def _serve(
                 ready=listening,
                 freezes=False,  # when its services have started
                 graceful_seconds=GRACEFUL_SECONDS,
+                http=HttpProtocol,
                 proxy_headers=False,
                 lifespan="on",
                 **WEBSOCKET_OPTIONS,

@@ -12,6 +12,11 @@ ENCODED_FRAMES = "amphibase.encoded_frames"
 whole frame, and returns whether it was written; an application that has closed the connection calls
 it no more. Other servers encode each message themselves."""
 
+WHOLE_RESPONSE = "amphibase.whole_response"
+"""An extension of the ASGI scope of HTTP, which `HttpProtocol` has. Its `send` takes the status,
+the headers and the body of a response, and returns whether it sent them; where it did not, ASGI's
+own messages do."""
+
 
 class Service(Protocol):
     """One service, mountable alone at any path: it serves what comes after `root_path`.
