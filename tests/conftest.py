@@ -18,7 +18,8 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy.engine import make_url
-from tests import models as models  # their tables belong to every prepared database
+from tests import column_models as column_models  # their tables belong to every prepared database
+from tests import models as models
 from tests import rule_models as rule_models
 from tests.applications import plain_application
 from tests.backends import SECRET as SECRET

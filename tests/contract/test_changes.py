@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from tests.backends import ANN, BOB, Records
-from tests.models import Dose, Note, Seat, Task
+from tests.column_models import Dose, Seat
+from tests.models import Note, Task
 
 from amphibase import ANONYMOUS, SERVICE, Caller
 from amphibase.backend import Added, Changed, ChangeEvent, Changes, Lost, Removed

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.backends import ANN, BOB, POLICIES_ON_POSTGRES, Records
-from tests.models import Category, Kinds, Note, Post, Seat
+from tests.column_models import Kinds, Seat
+from tests.models import Category, Note, Post
 
 from amphibase import InvalidCursor, InvalidRequest
 

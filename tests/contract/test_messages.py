@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from redis import Redis
 from tests.backends import ANN, BOB, Records
+from tests.column_models import Seat
 from tests.contract.conftest import opened
-from tests.models import Seat, Task
+from tests.models import Task
 
 from amphibase import ANONYMOUS, SERVICE, Caller
 from amphibase.access import Rule, admin, authenticated, everyone, owner

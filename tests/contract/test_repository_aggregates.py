@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 from tests.backends import ANN, BOB, POLICIES_ON_POSTGRES, Records
-from tests.models import Category, Comment, Kinds, Licence, Note, Post, Secret
+from tests.column_models import Kinds
+from tests.models import Category, Comment, Licence, Note, Post, Secret
 
 from amphibase import ANONYMOUS, InvalidRequest, NotSupported
 

@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 from tests.backends import ANN, BOB, Records
-from tests.models import Board, Draft, Kinds, Note, Seat
+from tests.column_models import Kinds, Seat
+from tests.models import Board, Draft, Note
 
 from amphibase import InvalidRequest, InvalidValue, NotFound
 

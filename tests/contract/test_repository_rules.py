@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from tests.backends import ANN, BOB, Records
-from tests.models import Article, Board, Kinds, Note, Page, Remark
+from tests.column_models import Kinds
+from tests.models import Article, Board, Note, Page, Remark
 
 from amphibase import SERVICE, Caller, Conflict, ForeignKeyViolation, InvalidRequest, InvalidValue
 from amphibase.errors import MissingValue

@@ -4,7 +4,8 @@ from uuid import uuid4
 
 import pytest
 from tests.backends import ANN, BOB, Records
-from tests.models import Document, Draft, Note, Post, Seat, Tag
+from tests.column_models import Seat
+from tests.models import Document, Draft, Note, Post, Tag
 
 from amphibase import Conflict, InvalidRequest, InvalidValue
 

@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import bindparam, text
 from tests.backends import ANN, PREDICATES_ON_POSTGRES, Records
-from tests.models import Category, KeyedKinds, Kinds, Level, Note, Post, Seat, Wide
+from tests.column_models import KeyedKinds, Kinds, Seat, Wide
+from tests.models import Category, Level, Note, Post
 
 from amphibase import InvalidRequest, InvalidValue
 

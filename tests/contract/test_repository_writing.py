@@ -8,20 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import func, inspect
 from tests.backends import ADMIN, ANN, BOB, Records
-from tests.models import (
-    Author,
-    Board,
-    Book,
-    Category,
-    Document,
-    Kinds,
-    Note,
-    Page,
-    Post,
-    Report,
-    Seat,
-    Tag,
-)
+from tests.column_models import Kinds, Seat
+from tests.models import Author, Board, Book, Category, Document, Note, Page, Post, Report, Tag
 
 from amphibase import (
     ANONYMOUS,

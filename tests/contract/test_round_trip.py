@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.dialects import postgresql
 from tests.backends import ANN, PREDICATES_ON_POSTGRES, Records
-from tests.models import Category, EveryKind, KeyedKinds, Kinds, Level, Sample
+from tests.column_models import EveryKind, KeyedKinds, Kinds, Sample
+from tests.models import Category, Level
 
 from amphibase import SERVICE, Caller
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import httpx
 from fastapi import FastAPI
 from pydantic import BaseModel
+from tests.column_models import Kinds
 from tests.conftest import SECRET
-from tests.models import Author, Board, Book, Comment, Document, Draft, Kinds, Note, Post
+from tests.models import Author, Board, Book, Comment, Document, Draft, Note, Post
 
 from amphibase import Amphibase, Repository, Settings, load_settings
 from amphibase.testing.client import Client

@@ -8,8 +8,9 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import inspect
 from tests import commands
+from tests.column_models import Receipt
 from tests.conftest import SECRET
-from tests.models import Note, Receipt
+from tests.models import Note
 
 from amphibase import SERVICE, Amphibase, Caller, ConfigurationError, Repository, load_settings
 from amphibase.backend.combined import CombinedBackend

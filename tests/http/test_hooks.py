@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 from fastapi import FastAPI, HTTPException
+from tests.column_models import Receipt
 from tests.conftest import SECRET, MakeSettings
-from tests.models import Receipt
 from tests.outbox import messages, token_in
 
 from amphibase import (

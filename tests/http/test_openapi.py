@@ -1,6 +1,5 @@
 """The OpenAPI document against a real server: no request that fits it, or almost, makes it fail."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,14 +81,15 @@ def test_no_request_makes_the_server_fail(server: Server, examples: int) -> None
 
 
 RECORDS = """
-import models
 from fastapi import FastAPI
+from tests.column_models import Kinds
+from tests.models import Document, Post
 
 from amphibase import Amphibase
 
 db = Amphibase()
 app = db.mount(FastAPI())
-for model in (models.Post, models.Document, models.Kinds):
+for model in (Post, Document, Kinds):
     app.include_router(db.router(model))
 """
 
@@ -100,8 +100,7 @@ def records_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[S
     url = request.getfixturevalue(f"{request.param}_url")
     (tmp_path / ".env").write_text(f"DATABASE_URL={url}\nRATE_LIMITS=off\n")
     (tmp_path / "main.py").write_text(RECORDS)
-    shutil.copy(Path(__file__).parents[1] / "models.py", tmp_path)
-    with serving(tmp_path, {}, "main:app") as served:
+    with serving(tmp_path, {"PYTHONPATH": str(Path(__file__).parents[2])}, "main:app") as served:
         yield Server(served, tmp_path)
 
 

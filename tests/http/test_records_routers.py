@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from fastapi import Depends, FastAPI
+from tests.column_models import Kinds, Seat
 from tests.http.records import add, check, db_of, records_app
-from tests.models import Category, Comment, Kinds, Level, Note, Post, Rate, Seat, Secret
+from tests.models import Category, Comment, Level, Note, Post, Rate, Secret
 
 from amphibase import (
     SERVICE,

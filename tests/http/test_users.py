@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from fastapi import FastAPI
+from tests.column_models import Receipt
 from tests.conftest import settings_on
-from tests.models import Receipt
 
 from amphibase import SERVICE, CurrentUser, Settings, User
 from amphibase.testing.client import PASSWORD, Client

@@ -13,7 +13,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from sqlalchemy import Connection, Engine, Row, create_engine, event, insert, make_url, select
-from tests import models
+from tests import column_models, models
 
 from amphibase import Base, User
 from amphibase.blobs.base import key_of
@@ -189,11 +189,11 @@ def _add_rows(
         insert(models.book_tags), [{"book_id": book, "tag_id": tag} for book, tag in pairs]
     )
     connection.execute(
-        insert(models.Seat),
+        insert(column_models.Seat),
         [{"row": row, "number": n, "label": text()} for row in range(count) for n in (1, 2)],
     )
     connection.execute(
-        insert(models.Kinds),
+        insert(column_models.Kinds),
         [
             {
                 "text": text(),

@@ -7,7 +7,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy import select
 from sqlalchemy.dialects import sqlite
-from tests.models import Kinds
+from tests.column_models import Kinds
 
 from amphibase.records.listing import Listing, read_listing
 

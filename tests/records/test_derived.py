@@ -12,7 +12,8 @@ from sqlalchemy import ARRAY, Computed, DateTime, Enum, Integer, LargeBinary, St
 from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 from sqlmodel import Field, SQLModel
-from tests.models import Author, Category, Document, Draft, Kinds, Level, Note, Pet, Post, Seat
+from tests.column_models import Kinds, Seat
+from tests.models import Author, Category, Document, Draft, Level, Note, Pet, Post
 
 from amphibase import Access, Amphibase, Base, ConfigurationError, User
 from amphibase.access import authenticated, everyone

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from fastapi.exceptions import RequestValidationError
-from tests.models import Category, Draft, Kinds, Level, Post
+from tests.column_models import Kinds
+from tests.models import Category, Draft, Level, Post
 from tests.records.listings import read, rejected, sql
 
 from amphibase.records.filters.expressions import (

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, StaticPool, create_engine, select
 from sqlalchemy.dialects import postgresql, sqlite
-from tests.models import Kinds
+from tests.column_models import Kinds
 from tests.records.listings import read, rejected
 
 from amphibase import Base

@@ -12,9 +12,10 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from tests.backends import ANN, BOB, Records
+from tests.column_models import Digest, Seat, Ticket
 from tests.conftest import open_records
 from tests.contract.test_changes import described, end_of, events
-from tests.models import Clip, Digest, Note, Seat, Task, Ticket
+from tests.models import Clip, Note, Task
 
 from amphibase import ANONYMOUS, SERVICE
 from amphibase.accounts.jwt.key_ring import load_keys

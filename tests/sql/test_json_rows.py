@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sqlalchemy import BigInteger, SmallInteger, String
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
+from tests.column_models import Kinds
 from tests.conftest import SECRET
-from tests.models import Document, Kinds, Note, Post
+from tests.models import Document, Note, Post
 
 from amphibase import Base, load_settings
 from amphibase.accounts.jwt.key_ring import load_keys

@@ -18,8 +18,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.backends import ANN, Records
+from tests.column_models import Ticket
 from tests.contract.test_changes import end_of, events
-from tests.models import Task, Ticket
+from tests.models import Task
 
 from amphibase.backend import Changes, Lost
 from amphibase.schema import change_log as tables

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import text
-from tests.models import Digest
+from tests.column_models import Digest
 
 from amphibase import SERVICE
 from amphibase.records import change_log

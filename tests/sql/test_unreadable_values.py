@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from tests.backends import ANN, Records
-from tests.models import Kinds, Note
+from tests.column_models import Kinds
+from tests.models import Note
 
 from amphibase import SERVICE, InvalidValue
 from amphibase.errors import UnreadableValue

@@ -26,7 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import Text
 from tests.backends import Records
-from tests.models import Author, Book, Category, Kinds, Note, Post
+from tests.column_models import Kinds
+from tests.models import Author, Book, Category, Note, Post
 
 from amphibase import SERVICE, NotSupported
 from amphibase.sql.backend import SqlBackend

@@ -11,7 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import INT4RANGE, Range
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.backends import ANN, Records
-from tests.models import Author, Book, Clip, Document, Kinds, Letter, Note, Post, Tag
+from tests.column_models import Kinds
+from tests.models import Author, Book, Clip, Document, Letter, Note, Post, Tag
 from tests.supabase.fault_proxy import SERVER_BUSY, FaultProxy, fault_proxy
 
 from amphibase import ANONYMOUS, SERVICE, Conflict, NotSupported, PayloadTooLarge, Unavailable
