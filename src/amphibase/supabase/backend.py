@@ -39,7 +39,7 @@ from amphibase.records.cursors import Cursors
 from amphibase.records.log_reader import LogReader
 from amphibase.records.model_infos import ModelInfos
 from amphibase.schema.change_log import logged_tables
-from amphibase.settings.application import Settings, Verify
+from amphibase.settings.application import PARTS, Settings, Verify
 from amphibase.supabase.accounts import SupabaseAccounts
 from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.auth_settings import check_auth_settings
@@ -257,11 +257,15 @@ class SupabaseBackend:
             self._trimmer.start()
 
     async def check(self) -> None:
-        """Reach Auth, the Data API and Storage. Raises Unavailable."""
-        await self.client.request("auth", "GET", "/health", ANONYMOUS)
-        # As the service: hosted projects show the root of the Data API to nobody else.
-        await self.client.request("rest", "HEAD", "/", SERVICE)
-        await self.client.request("storage", "GET", "/status", ANONYMOUS)
+        """Reach the services that keep a part of the data. Raises Unavailable."""
+        kept = {part for part in PARTS if self._settings.backend_of(part) == "supabase"}
+        if "accounts" in kept:
+            await self.client.request("auth", "GET", "/health", ANONYMOUS)
+        if "records" in kept and self._settings.database_of("records") is None:
+            # As the service: hosted projects show the root of the Data API to nobody else.
+            await self.client.request("rest", "HEAD", "/", SERVICE)
+        if "files" in kept:
+            await self.client.request("storage", "GET", "/status", ANONYMOUS)
 
     async def close(self) -> None:
         """Finish the work that goes on after responses, then close the connections, the others too
