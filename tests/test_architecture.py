@@ -233,8 +233,8 @@ def test_each_public_name_is_in_the_stub_for_type_checkers() -> None:
 
 
 RARELY_NEEDED = (
-    *("alembic", "email.policy", "fastapi", "filelock", "httpx", "httpx_oauth", "puremagic"),
-    *("aiosmtplib", "PIL", "pyotp", "rapidfuzz", "rich", "segno", "sqlite3"),
+    *("alembic", "email.policy", "email_validator", "fastapi", "filelock", "httpx", "httpx_oauth"),
+    *("aiosmtplib", "PIL", "puremagic", "pyotp", "rapidfuzz", "rich", "segno", "sqlite3"),
     *("amphibase.gateway.storage.s3.service", "amphibase.http", "amphibase.supabase"),
     *("amphibase.models", "amphibase.settings.application"),
     *("greenlet", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.asyncio", "sqlalchemy.orm"),

@@ -4,8 +4,6 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import quote, urlsplit
 
-from email_validator import EmailNotValidError, validate_email
-
 MAX_LINE_BYTES = 998
 
 
@@ -140,6 +138,8 @@ def transfer_encoding(text: str) -> str:
 
 def _deliverable(email: str) -> str:
     """Return the address with its domain as the DNS has it, which every mail server accepts."""
+    from email_validator import EmailNotValidError, validate_email  # compiles its patterns
+
     try:
         address = validate_email(email, check_deliverability=False)
     except EmailNotValidError:
