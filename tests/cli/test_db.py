@@ -159,6 +159,7 @@ def test_a_command_reports_what_postgres_said(guarded: Run, postgres_url: str) -
         finally:
             connection.execute("DROP ROLE stranger")
     assert done.returncode == 1
+    assert f"(DATABASE_URL is postgresql://stranger@{host}" in done.stderr
     assert "permission denied for database" in done.stderr
     assert "hidden" not in done.stderr
 
