@@ -60,13 +60,20 @@ def test_what_storage_does_anyway_is_no_matter() -> None:
 
 
 def test_other_settings_that_nothing_reads_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = ["GOTRUE_SITE_URL=http://x", "PGRST_DB_MAX_ROWS=7", "TUS_URL_EXPIRY_MS=9"]
+    read = [
+        "GATEWAY_PORT=1",
+        "GOTRUE_SITE_URL=http://x",
+        "PGRST_DB_MAX_ROWS=7",
+        "TUS_URL_EXPIRY_MS=9",
+    ]
     elsewhere = ["GOTRUE_API_PORT=9999", "PGRST_SERVER_PORT=3000", "PGRST_JWT_SECRET=x", "OTHER=1"]
     off = ["GOTRUE_EXTERNAL_GITHUB_ENABLED=false", "PGRST_DB_ROOT_SPEC="]
     Path(".env").write_text("\n".join([*read, *elsewhere, *off, "PGRST_DB_TIMEZONE_ENABLED=true"]))
     monkeypatch.setenv("GOTRUE_EXTERNAL_FACEBOOK_ENABLED", "true")
+    monkeypatch.setenv("GATEWAY_PROT", "1")
     monkeypatch.setenv("TUS_MAX_CONCURRENT_UPLOADS", "5")
     assert settings_without_effect() == [
+        "GATEWAY_PROT",
         "GOTRUE_EXTERNAL_FACEBOOK_ENABLED",
         "PGRST_DB_TIMEZONE_ENABLED",
         "TUS_MAX_CONCURRENT_UPLOADS",

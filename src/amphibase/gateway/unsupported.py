@@ -107,15 +107,18 @@ def reject_unsupported(service: str, protections: Iterable[Protection]) -> None:
 
 
 def ignored(environment: Environment, *settings: type[BaseSettings]) -> Iterator[str]:
-    """Yield the names of Supabase's services that are set and that nothing here reads.
+    """Yield the names that are set as settings of the gateway or of Supabase's services are, and
+    that nothing here reads.
 
     Args:
         settings: the classes whose fields are read.
     """
     read = {name for each in settings for name in _names_read(each)}
     for name, value in sorted(environment.items()):
-        is_theirs = name.startswith(("GOTRUE_", "PGRST_")) or OF_STORAGE.fullmatch(name)
-        if is_theirs and _is_on(value) and name not in read and not OF_DEPLOYMENT.fullmatch(name):
+        is_setting = name.startswith(("GATEWAY_", "GOTRUE_", "PGRST_")) or OF_STORAGE.fullmatch(
+            name
+        )
+        if is_setting and _is_on(value) and name not in read and not OF_DEPLOYMENT.fullmatch(name):
             yield name
 
 
