@@ -125,15 +125,15 @@ class ThirdParty:
     async def _exchange(self, request: Request) -> Response:
         async with request.form() as form:
             query = self._codes.pop(str(form["code"]), None)
-            verifier = str(form["code_verifier"])
+            verifier = str(form.get("code_verifier", ""))
             client = (form["client_id"], form["client_secret"])
             redirect_uri = form["redirect_uri"]
         digest = hashlib.sha256(verifier.encode()).digest()
-        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode() if verifier else None
         if (
             query is None
             or client != (CLIENT, SECRET)
-            or (query["redirect_uri"], query["code_challenge"]) != (redirect_uri, challenge)
+            or (query["redirect_uri"], query.get("code_challenge")) != (redirect_uri, challenge)
         ):
             return JSONResponse({"error": "invalid_grant"}, 400)
         response: dict[str, Any] = {

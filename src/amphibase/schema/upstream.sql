@@ -179,6 +179,8 @@ CREATE TABLE IF NOT EXISTS auth.webauthn_challenges (
     expires_at timestamptz NOT NULL
 );
 
+ALTER TABLE auth.custom_oauth_providers
+    ADD COLUMN IF NOT EXISTS custom_claims_allowlist text[] NOT NULL DEFAULT '{}';
 ALTER TABLE storage.buckets ADD COLUMN IF NOT EXISTS versioning_status text;
 ALTER TABLE storage.objects
     ADD COLUMN IF NOT EXISTS archived_at timestamptz,

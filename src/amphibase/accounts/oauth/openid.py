@@ -33,20 +33,29 @@ class OpenIdProvider:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._discovery_url: str | None = None
+        self._issuer: str | None = None
         self._metadata: Mapping[str, Any] = {}
         self._metadata_until = 0.0
         self._verifier: TokenVerifier | None = None
         self._keys_read_at = 0.0
 
+    def expect(self, issuer: str, discovery_url: str | None) -> None:
+        """Require an issuer; its configuration is at the URL, where there is one."""
+        self._issuer, self._discovery_url = issuer, discovery_url
+
     async def metadata(self) -> Mapping[str, Any]:
         """Return what the provider says of itself. Raises ProviderError."""
         if monotonic() >= self._metadata_until:
-            metadata = await get_json(f"{self._url}/.well-known/openid-configuration")
+            usual = f"{self._url}/.well-known/openid-configuration"
+            metadata = await get_json(self._discovery_url or usual)
             names = ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri")
             if not isinstance(metadata, dict) or not all(
                 isinstance(metadata.get(name), str) for name in names
             ):
                 raise ProviderError(f"{self._url} has no OpenID configuration")
+            if self._issuer is not None and metadata["issuer"] != self._issuer:
+                raise ProviderError(f"{self._url} has the configuration of another issuer")
             self._metadata, self._metadata_until = metadata, monotonic() + CACHE_SECONDS
         return self._metadata
 

@@ -13,6 +13,13 @@ from amphibase.accounts.oauth.openid import ANY_TENANT
 
 Json = Mapping[str, Any]
 
+CLAIMS = (
+    "name", "family_name", "given_name", "middle_name", "nickname", "preferred_username",
+    "profile", "picture", "website", "gender", "birthdate", "zoneinfo", "locale", "phone",
+    "avatar_url", "full_name", "slug", "user_name",
+)  # fmt: skip
+"""What a third party may say of a user beside the address."""
+
 SHARED_TENANTS = {
     "common",
     "organizations",
@@ -41,6 +48,23 @@ def of_claims(provider: str, claims: Json, *, is_verified: bool | None = None) -
         "preferred_username": claims.get("preferred_username"),
         "custom_claims": {"hd": claims["hd"]} if "hd" in claims else None,
     }
+    return _identity(
+        provider, claims.get("iss"), claims["sub"], claims.get("email"), is_verified, more
+    )
+
+
+def of_custom(provider: str, claims: Json, custom_claims: Json) -> ExternalIdentity:
+    """Return the identity that a third party names which the administration registered.
+
+    Args:
+        custom_claims: what the identity keeps beside the claims of OpenID Connect.
+    """
+    more: dict[str, Any] = {
+        name: value for name in CLAIMS if isinstance(value := claims.get(name), str) and value
+    }
+    if custom_claims:
+        more["custom_claims"] = custom_claims
+    is_verified = claims.get("email_verified") in (True, "true")
     return _identity(
         provider, claims.get("iss"), claims["sub"], claims.get("email"), is_verified, more
     )

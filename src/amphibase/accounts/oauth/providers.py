@@ -79,6 +79,8 @@ class OpenIdConnect:
         self._url = url
         self._scopes = scopes
         self.posts_back = posts_back
+        self._audiences = settings.client_ids[:1]
+        self._has_pkce = True
         self.openid = OpenIdProvider(f"{url}/v2.0" if name == "azure" else url)
 
     async def authorization_url(
@@ -95,8 +97,8 @@ class OpenIdConnect:
             redirect_uri,
             state,
             list(dict.fromkeys((*self._scopes, *scopes))),
-            secrets.challenge,
-            "S256",
+            secrets.challenge if self._has_pkce else None,
+            "S256" if self._has_pkce else None,
             {**extra, **mode, "nonce": secrets.nonce},
         )
 
@@ -110,13 +112,15 @@ class OpenIdConnect:
         """
         await self._check_issuer(response.get("iss"))
         code = response["code"]
-        token = await _token(await self._client(), code, redirect_uri, secrets)
+        verifier = secrets.verifier if self._has_pkce else None
+        token = await _token(await self._client(), code, redirect_uri, verifier)
         id_token = token.get("id_token")
         if not isinstance(id_token, str):
             raise ProviderError(f"{self.name} sends no ID token")
-        client_id = self.settings.client_ids[0]
         tokens = _tokens(token)
-        claims = await self.openid.verify(id_token, (client_id,), access_token=tokens.access_token)
+        claims = await self.openid.verify(
+            id_token, self._audiences, access_token=tokens.access_token
+        )
         if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), secrets.nonce.encode()):
             raise ProviderError(f"The ID token of {self.name} is of another sign-in")
         identity = await self.identity(claims)
@@ -168,6 +172,7 @@ class OAuth:
         self.settings = settings
         self._client = _oauth_client(settings, authorize, token)
         self._scopes = scopes
+        self._has_pkce = True
 
     async def authorization_url(
         self,
@@ -180,7 +185,12 @@ class OAuth:
         """Return where a browser is sent to."""
         scopes = list(dict.fromkeys((*self._scopes, *scopes)))
         return await self._client.get_authorization_url(
-            redirect_uri, state, scopes, secrets.challenge, "S256", dict(extra)
+            redirect_uri,
+            state,
+            scopes,
+            secrets.challenge if self._has_pkce else None,
+            "S256" if self._has_pkce else None,
+            dict(extra),
         )
 
     async def exchange(
@@ -191,7 +201,8 @@ class OAuth:
         Raises:
             ProviderError: what the provider says is not valid.
         """
-        tokens = _tokens(await _token(self._client, response["code"], redirect_uri, secrets))
+        verifier = secrets.verifier if self._has_pkce else None
+        tokens = _tokens(await _token(self._client, response["code"], redirect_uri, verifier))
         try:
             return await self.profile(tokens.access_token), tokens
         except (KeyError, TypeError, AttributeError) as error:
@@ -289,10 +300,10 @@ def _oauth_client(settings: ProviderSettings, authorize: str, token: str) -> _Cl
 
 
 async def _token(
-    oauth: _Client, code: str, redirect_uri: str, secrets: FlowSecrets
+    oauth: _Client, code: str, redirect_uri: str, verifier: str | None
 ) -> Mapping[str, Any]:
     try:
-        token = await oauth.get_access_token(code, redirect_uri, secrets.verifier)
+        token = await oauth.get_access_token(code, redirect_uri, verifier)
     except HTTPXOAuthError as error:
         raise CodeRejected(f"The code was not exchanged: {type(error).__name__}") from error
     if not isinstance(token, dict) or not isinstance(token.get("access_token"), str):

@@ -1,30 +1,30 @@
 """`/admin/custom-providers`: third parties that the administration registers, named `custom:…`.
 
-Those that came with a project's data are shown, changed and deleted. None is added and no secret
-changed, as by a Supabase Auth without a key of its own for the database, which stores no secret
-that is not encrypted (`SetClientSecret` in its `internal/models/custom_oauth_provider.go`); so
-nobody signs in by one.
+Secrets are stored as they are, as by a Supabase Auth that encrypts nothing in its database
+(`SetClientSecret` in its `internal/models/custom_oauth_provider.go`), which is its default.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Row, text
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.accounts.oauth.http import ProviderError, get_json
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bearer import require_admin
 from amphibase.gateway.auth.bodies import Body, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
+from amphibase.gateway.auth.external.custom import PREFIX
 from amphibase.gateway.auth.public_urls import check_public_url
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import timestamp
 
-PREFIX = "custom:"
 OPENID = "openid"
 
 RESERVED_PARAMETERS = frozenset(
@@ -46,8 +46,8 @@ PROTECTED_FIELDS = frozenset(
 
 _COLUMNS = (
     "provider_type", "identifier", "name", "client_id", "acceptable_client_ids", "scopes",
-    "pkce_enabled", "attribute_mapping", "authorization_params", "enabled", "email_optional",
-    "skip_nonce_check",
+    "pkce_enabled", "attribute_mapping", "custom_claims_allowlist", "authorization_params",
+    "enabled", "email_optional",
 )  # fmt: skip
 _OPENID_URLS = ("issuer", "discovery_url")
 _OAUTH_URLS = ("authorization_url", "token_url", "userinfo_url", "jwks_uri")
@@ -59,6 +59,16 @@ _ALL = text(
 _ONE = text("SELECT * FROM auth.custom_oauth_providers WHERE identifier = :identifier")
 _DELETE = text("DELETE FROM auth.custom_oauth_providers WHERE identifier = :identifier")
 _JSON = ("attribute_mapping", "authorization_params")
+_DISCOVERY = "cached_discovery"
+
+DISCOVERED = (
+    "issuer", "authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri",
+    "scopes_supported", "response_types_supported", "grant_types_supported",
+    "subject_types_supported",
+)  # fmt: skip
+"""What is kept of what a provider of OpenID Connect says of itself."""
+
+_NEEDED = ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 class CustomProviderBody(Body, go_type="AdminCustomOAuthProviderParams"):
@@ -71,16 +81,17 @@ class CustomProviderBody(Body, go_type="AdminCustomOAuthProviderParams"):
     scopes: list[str] | None = None
     pkce_enabled: bool | None = None
     attribute_mapping: dict[str, Any] | None = None
+    custom_claims_allowlist: list[str] | None = None
     authorization_params: dict[str, Any] | None = None
     enabled: bool | None = None
     email_optional: bool | None = None
     issuer: str = ""
-    discovery_url: str = ""
+    discovery_url: str | None = None
     skip_nonce_check: bool | None = None
     authorization_url: str = ""
     token_url: str = ""
     userinfo_url: str = ""
-    jwks_uri: str = ""
+    jwks_uri: str | None = None
 
 
 async def list_providers(core: Core, request: Request) -> Response:
@@ -103,7 +114,7 @@ async def get_provider(core: Core, request: Request) -> Response:
 
 
 async def create(core: Core, request: Request) -> Response:
-    """Respond to `POST /admin/custom-providers`: with what is wrong, and that none is added."""
+    """Respond to `POST /admin/custom-providers`: adds one, whose issuer has to be found."""
     await _require_enabled(core, request)
     body = await read(request, CustomProviderBody)
     _check_required(body)
@@ -115,12 +126,22 @@ async def create(core: Core, request: Request) -> Response:
     async with core.database.read() as connection:
         known = await connection.execute(_ONE, {"identifier": body.identifier})
         if known.one_or_none() is not None:
-            raise AuthError(
-                codes.CONFLICT,
-                "A custom OAuth provider with this identifier already exists",
-                status=400,
-            )
-    raise AuthError(codes.CUSTOM_PROVIDER_SECRET)
+            raise _conflict()
+    values = {
+        "id": uuid4(),
+        "provider_type": body.provider_type,
+        "identifier": body.identifier,
+        "client_secret": body.client_secret,
+        **{name: url for name in names if (url := getattr(body, name)) is not None},
+        **dict(_changes(body, body.provider_type)),
+    }
+    if body.provider_type == "oidc":
+        values.setdefault("scopes", [OPENID])
+        values[_DISCOVERY] = await _discover(body.discovery_url, body.issuer)
+    async with core.database.write() as connection:
+        if not await _add(connection, values):
+            raise _conflict()
+        return respond(_provider_json(await _find(connection, body.identifier)), 201)
 
 
 async def update(core: Core, request: Request) -> Response:
@@ -130,12 +151,16 @@ async def update(core: Core, request: Request) -> Response:
     body = await read(request, CustomProviderBody)
     _check_parameters(body)
     async with core.database.read() as connection:
-        kind = (await _find(connection, identifier)).provider_type
-    values = dict(_changes(body, kind))
-    for name in {*_OPENID_URLS, *_OAUTH_URLS} & values.keys():
-        await check_public_url(values[name])
+        row = await _find(connection, identifier)
+    values = dict(_changes(body, row.provider_type))
+    for name in (*_OPENID_URLS, *_OAUTH_URLS):
+        if name in values:
+            await check_public_url(values[name])
+    if row.provider_type == "oidc" and (body.issuer or body.discovery_url is not None):
+        url = values.get("discovery_url", row.discovery_url)
+        values[_DISCOVERY] = await _discover(url, values.get("issuer", row.issuer))
     if body.client_secret:
-        raise AuthError(codes.CUSTOM_PROVIDER_SECRET)
+        values["client_secret"] = body.client_secret
     async with core.database.write() as connection:
         await _find(connection, identifier)
         await _change(connection, identifier, values)
@@ -196,6 +221,8 @@ def _check_parameters(body: CustomProviderBody) -> None:
     for name in body.attribute_mapping or ():
         if name in PROTECTED_FIELDS:
             raise invalid(f"Cannot map to protected system field: {name}")
+    if not all(name.strip() for name in body.custom_claims_allowlist or ()):
+        raise invalid("custom_claims_allowlist entries must be non-empty strings")
 
 
 def _changes(body: CustomProviderBody, kind: str) -> Iterator[tuple[str, Any]]:
@@ -205,6 +232,7 @@ def _changes(body: CustomProviderBody, kind: str) -> Iterator[tuple[str, Any]]:
         if value := getattr(body, name):
             yield name, value
     names = ["acceptable_client_ids", "pkce_enabled", *_JSON, "enabled", "email_optional"]
+    names.append("custom_claims_allowlist")
     if kind == "oidc":
         names.append("skip_nonce_check")
     for name in names:
@@ -215,22 +243,68 @@ def _changes(body: CustomProviderBody, kind: str) -> Iterator[tuple[str, Any]]:
         yield "scopes", body.scopes if is_whole else [OPENID, *body.scopes]
 
 
-async def _change(connection: SqlConnection, identifier: str, values: Mapping[str, Any]) -> None:
+async def _discover(url: str | None, issuer: str) -> dict[str, Any]:
+    """Return what a provider of OpenID Connect says of itself. Raises AuthError."""
+    url = url or f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+    failed = f"OIDC discovery from {json.dumps(url)} failed: oidc:"
+    try:
+        found = await get_json(url)
+    except ProviderError as error:
+        raise invalid(f"{failed} discovery request to {url} failed: {error}") from None
+    if not isinstance(found, dict):
+        raise invalid(f"{failed} failed to decode discovery document from {url}")
+    named = found.get("issuer", "")
+    if named != issuer:
+        raise invalid(
+            f"{failed} issuer mismatch, expected {json.dumps(issuer)} got {json.dumps(named)}"
+        )
+    if missing := [name for name in _NEEDED if not found.get(name)]:
+        raise invalid(f"OIDC discovery document is missing required fields: {', '.join(missing)}")
+    return {name: found[name] for name in DISCOVERED if found.get(name)}
+
+
+async def _add(connection: SqlConnection, values: Mapping[str, Any]) -> bool:
+    """Add a provider; return whether its identifier was free."""
     # The names are those of columns above.
-    changed = [
-        f"{name} = CAST(:{name} AS jsonb)" if name in _JSON else f"{name} = :{name}"
-        for name in values
-    ]
-    written = {
-        name: json.dumps(value) if name in _JSON else value for name, value in values.items()
-    }
+    names, written = [*values], [*map(_placeholder, values)]
+    if _DISCOVERY in values:
+        names.append("discovery_cached_at")
+        written.append("now()")
+    statement = text(
+        f"INSERT INTO auth.custom_oauth_providers ({', '.join(names)})"  # noqa: S608
+        f" VALUES ({', '.join(written)})"
+        " ON CONFLICT (identifier) DO NOTHING RETURNING id"
+    )
+    return (await connection.execute(statement, _written(values))).one_or_none() is not None
+
+
+async def _change(connection: SqlConnection, identifier: str, values: Mapping[str, Any]) -> None:
+    changed = [f"{name} = {_placeholder(name)}" for name in values]
+    if _DISCOVERY in values:
+        changed.append("discovery_cached_at = now()")
     await connection.execute(
         text(
             f"UPDATE auth.custom_oauth_providers SET {', '.join([*changed, 'updated_at = now()'])}"  # noqa: S608
             " WHERE identifier = :identifier"
         ),
-        {**written, "identifier": identifier},
+        {**_written(values), "identifier": identifier},
     )
+
+
+def _placeholder(name: str) -> str:
+    return f"CAST(:{name} AS jsonb)" if name in (*_JSON, _DISCOVERY) else f":{name}"
+
+
+def _written(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: json.dumps(value) if name in (*_JSON, _DISCOVERY) else value
+        for name, value in values.items()
+    }
+
+
+def _conflict() -> AuthError:
+    message = "A custom OAuth provider with this identifier already exists"
+    return AuthError(codes.CONFLICT, message, status=400)
 
 
 async def _find(connection: SqlConnection, identifier: str) -> Row[Any]:
@@ -241,11 +315,19 @@ async def _find(connection: SqlConnection, identifier: str) -> Row[Any]:
 
 
 def _provider_json(row: Row[Any]) -> dict[str, Any]:
-    urls = {name: getattr(row, name) for name in (*_OPENID_URLS, *_OAUTH_URLS)}
+    discovered = row.cached_discovery
+    document = discovered and {name: discovered[name] for name in DISCOVERED if name in discovered}
     return {
         "id": str(row.id),
         **{name: getattr(row, name) for name in _COLUMNS},
-        **{name: url for name, url in urls.items() if url is not None},
+        **_named(row, _OPENID_URLS),
+        "skip_nonce_check": row.skip_nonce_check,
+        **({"discovery_document": document} if document is not None else {}),
+        **_named(row, _OAUTH_URLS),
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),
     }
+
+
+def _named(row: Row[Any], names: Iterable[str]) -> dict[str, str]:
+    return {name: url for name in names if (url := getattr(row, name)) is not None}

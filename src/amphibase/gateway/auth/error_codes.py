@@ -101,9 +101,6 @@ CUSTOM_PROVIDERS_DISABLED = ErrorCode(
 CUSTOM_PROVIDER_NOT_FOUND = ErrorCode(
     404, "custom_provider_not_found", "Custom OAuth provider not found"
 )
-CUSTOM_PROVIDER_SECRET = ErrorCode(
-    500, "unexpected_failure", "Error encrypting custom OAuth provider client secret"
-)
 SCIM_DISABLED = ErrorCode(404, "feature_disabled", "SCIM server is disabled")
 PASSKEYS_DISABLED = ErrorCode(404, "passkey_disabled", "Passkeys are disabled")
 SSO_PROVIDER_NOT_FOUND = ErrorCode(404, "sso_provider_not_found", "SSO Identity Provider not found")

@@ -23,6 +23,7 @@ from amphibase.gateway.auth.bearer import check_linking, signed_in
 from amphibase.gateway.auth.bodies import PkceBody, email_of
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.external.custom import PREFIX, custom_provider
 from amphibase.gateway.auth.new_users import check_new_user, report_new_user
 from amphibase.gateway.auth.redirect_responses import (
     SESSION_FIELDS,
@@ -75,8 +76,8 @@ async def link_identity(core: Core, request: Request) -> Response:
 
 async def _begin(core: Core, request: Request, linking_user_id: UUID | None) -> str:
     query = request.query_params
-    name = query.get("provider", "")
-    provider = _provider(core, name)
+    name = query.get("provider", "").lower()
+    provider = await _provider(core, name)
     if not provider.settings.secret:
         raise invalid("Unsupported provider: missing OAuth secret")
     body = PkceBody(
@@ -124,7 +125,7 @@ async def callback(core: Core, request: Request) -> Response:
             return _provider_error(fields, redirect_to)
         if not fields.get("code"):
             raise AuthError(codes.BAD_OAUTH_CALLBACK)
-        provider = _provider(core, flow.provider_type)
+        provider = await _provider(core, flow.provider_type)
         identity, tokens = await _exchange(core, provider, fields)
         async with core.database.write() as connection:
             user = await _accept(core, connection, request, identity, flow, provider)
@@ -346,7 +347,9 @@ def _provider_error(fields: Mapping[str, str], redirect_to: str) -> Response:
     return redirect(redirect_to, query=query, fragment=fragment, status=302)
 
 
-def _provider(core: Core, name: str) -> "Provider":
+async def _provider(core: Core, name: str) -> "Provider":
+    if name.startswith(PREFIX):
+        return await custom_provider(core, name)
     provider = core.provider(name)
     if provider is None:
         raise unsupported_provider(name)

@@ -1,0 +1,122 @@
+"""Third parties that the administration registers: what they are asked, and whom they name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amphibase.accounts.external_identities import ExternalIdentity
+from amphibase.accounts.oauth import profiles
+from amphibase.accounts.oauth.http import ProviderError, get_json
+from amphibase.accounts.oauth.providers import OPENID_SCOPES, FlowSecrets, OAuth, OpenIdConnect
+from amphibase.settings.oauth import ProviderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What is registered beside the client and its secret.
+
+    Attributes:
+        name: of the provider, and of its identities.
+        scopes: asked for where a request names none.
+        has_pkce: whether its own codes are bound to a verifier.
+        parameters: of its authorization request.
+        mapping: which claim to take for which, by the name of a text, or the value itself.
+        claims: which further ones an identity keeps.
+    """
+
+    name: str
+    scopes: Sequence[str]
+    has_pkce: bool
+    parameters: Mapping[str, str]
+    mapping: Mapping[str, Any]
+    claims: Sequence[str]
+
+    def identity(self, claims: Mapping[str, Any]) -> ExternalIdentity:
+        """Return whom a provider's claims name. Raises ProviderError."""
+        mapped = dict(claims)
+        for name, source in self.mapping.items():
+            if not isinstance(source, str):
+                mapped[name] = source
+            elif source in claims:
+                mapped[name] = claims[source]
+        if not isinstance(mapped.get("sub"), str) or not mapped["sub"]:
+            raise ProviderError(f"{self.name} does not say who has signed in")
+        kept = {name: claims[name] for name in self.claims if name in claims}
+        return profiles.of_custom(self.name, mapped, kept)
+
+
+class CustomOpenIdConnect(OpenIdConnect):
+    """A provider of OpenID Connect that the administration registered.
+
+    Args:
+        discovery_url: where its configuration is; None for the usual place below its issuer.
+    """
+
+    def __init__(
+        self,
+        settings: ProviderSettings,
+        registration: Registration,
+        issuer: str,
+        discovery_url: str | None,
+    ) -> None:
+        super().__init__(registration.name, settings, issuer.rstrip("/"))
+        self._registration = registration
+        self._audiences = settings.client_ids
+        self._has_pkce = registration.has_pkce
+        self.openid.expect(issuer, discovery_url)
+
+    async def authorization_url(
+        self,
+        redirect_uri: str,
+        state: str,
+        secrets: FlowSecrets,
+        scopes: Sequence[str],
+        extra: Mapping[str, str],
+    ) -> str:
+        wanted = list(scopes or self._registration.scopes)
+        self._scopes = wanted if "openid" in wanted else [OPENID_SCOPES[0], *wanted]
+        more = {**extra, **self._registration.parameters}
+        return await super().authorization_url(redirect_uri, state, secrets, (), more)
+
+    async def identity(self, claims: Mapping[str, Any]) -> ExternalIdentity:
+        return self._registration.identity(claims)
+
+
+class CustomOAuth(OAuth):
+    """A provider of OAuth 2.0 that the administration registered.
+
+    Args:
+        userinfo: where it says who has signed in.
+    """
+
+    def __init__(
+        self,
+        settings: ProviderSettings,
+        registration: Registration,
+        *,
+        authorize: str,
+        token: str,
+        userinfo: str,
+    ) -> None:
+        super().__init__(settings, authorize=authorize, token=token, scopes=registration.scopes)
+        self._registration = registration
+        self._userinfo = userinfo
+        self._has_pkce = registration.has_pkce
+
+    async def authorization_url(
+        self,
+        redirect_uri: str,
+        state: str,
+        secrets: FlowSecrets,
+        scopes: Sequence[str],
+        extra: Mapping[str, str],
+    ) -> str:
+        self._scopes = scopes or self._registration.scopes
+        more = {**extra, **self._registration.parameters}
+        return await super().authorization_url(redirect_uri, state, secrets, (), more)
+
+    async def profile(self, access_token: str) -> ExternalIdentity:
+        claims = await get_json(self._userinfo, token=access_token)
+        if not isinstance(claims, dict):
+            raise ProviderError(f"{self._registration.name} sends another profile")
+        return self._registration.identity(claims)
