@@ -253,9 +253,13 @@ async def test_a_tampered_cursor_is_rejected(clients: Clients, cursor: str) -> N
 
 
 async def test_unknown_paths_and_methods_are_problems(clients: Clients) -> None:
-    check(await clients.anonymous.get("/nowhere"), 404, "not_found")
+    nowhere = await clients.anonymous.get("/nowhere?token=secret")
+    check(nowhere, 404, "not_found")
+    assert nowhere.json()["detail"] == "There is no route GET /nowhere"
     response = await clients.anonymous.put("/users/me")
     check(response, 405, "method_not_allowed")
+    allowed = response.headers["allow"]
+    assert response.json()["detail"].endswith(f" is not allowed here: the methods are {allowed}")
     assert response.headers["allow"] == "GET, PATCH, DELETE"
     response = await clients.anonymous.post("/files/uploads/a.txt")
     assert response.headers["allow"] == "GET, HEAD, PUT, DELETE"

@@ -43,6 +43,9 @@ CODES = {
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
+MAX_PATH_CHARACTERS = 200
+"""Of a path that an error names."""
+
 OURS = frozenset({"type", "title", "status", "detail", "code", "request_id"})
 
 
@@ -143,8 +146,15 @@ async def _http(request: Request, error: Exception) -> Response:
     elif not isinstance(detail, str):
         more = {"errors": detail}
     headers = error.headers
+    is_routers = type(error) is HTTPException and detail == _title(status)
     if status == 405:
-        headers = {**(headers or {}), "Allow": ", ".join(allowed_methods(request))}
+        allowed = ", ".join(allowed_methods(request))
+        headers = {**(headers or {}), "Allow": allowed}
+        if is_routers:
+            detail = f"{request.method} is not allowed here: the methods are {allowed}"
+    elif status == 404 and is_routers:  # as a proxy may have changed it
+        path = request.scope["path"][:MAX_PATH_CHARACTERS]
+        detail = f"There is no route {request.scope.get('method', 'for a WebSocket at')} {path}"
     response = problem(
         status,
         str(more.get("code") or _code(status)),
