@@ -230,6 +230,9 @@ async def test_users_sign_in_by_one_of_openid_connect(
     )
     assert identity["identity_data"]["nickname"] == "Ann"
     assert identity["identity_data"]["custom_claims"] == {"groups": ["staff"]}
+    body = {"provider": "custom:acme", "id_token": third_party.id_token()}
+    session = (await api.post("/token?grant_type=id_token", body)).json()
+    assert session["user"]["id"] == user["id"]
     third_party.issuer = "https://another.example"
     again = await api.put(f"{PATH}/custom:acme", {"issuer": third_party.url}, token=SERVICE)
     assert again.json()["message"].endswith(

@@ -10,6 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.gateway.auth.api import Api
 from tests.gateway.auth.conftest import ServeAuth
 from tests.third_parties import CLIENT, ThirdParty, registered
 
@@ -91,6 +92,17 @@ def forged(third_party: ThirdParty, how: str) -> str:
     return jwt.encode(claims, other, "RS256", headers={"kid": "one"})
 
 
+APPLE = "https://account.apple.com"
+
+
+def unsigned(issuer: str) -> str:
+    return jwt.encode({"iss": issuer}, "", "none")
+
+
+def disabled(issuer: str) -> str:
+    return f'Provider (issuer "{issuer}") is not enabled'
+
+
 @pytest.mark.parametrize(
     ("change", "description"),
     [
@@ -116,3 +128,53 @@ async def test_an_id_token_that_is_not_for_the_application_is_rejected(
     body = {"provider": "keycloak", "id_token": token, "nonce": "once", "access_token": "theirs"}
     response = await api.post("/token?grant_type=id_token", body)
     assert (response.status_code, response.json()["error_description"]) == (400, description)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ({"provider": "google"}, "provider_disabled", disabled("https://accounts.google.com")),
+        ({"provider": "keycloak"}, "provider_disabled", disabled("")),
+        (
+            {"provider": "github", "issuer": "https://accounts.google.com"},
+            "provider_disabled",
+            disabled("https://accounts.google.com"),
+        ),
+        (
+            {"provider": "github", "issuer": "https://github.com"},
+            "validation_failed",
+            'Custom OIDC provider "github" not allowed',
+        ),
+        (
+            {"provider": "apple", "id_token": "a.b"},
+            "validation_failed",
+            "Unable to detect issuer in ID token for Apple provider",
+        ),
+        (
+            {"provider": "azure", "id_token": unsigned("https://appleid.apple.com")},
+            "validation_failed",
+            "Detected ID token issuer is not an Azure ID token issuer",
+        ),
+        (
+            {"provider": "apple", "id_token": unsigned(APPLE), "issuer": "https://other.example"},
+            "validation_failed",
+            "Provided issuer does not match ID token issuer",
+        ),
+        (
+            {"provider": "apple", "id_token": unsigned(APPLE)},
+            "provider_disabled",
+            disabled(APPLE),
+        ),
+        (
+            {"provider": "custom:none"},
+            "validation_failed",
+            'Custom provider "custom:none" not found',
+        ),
+    ],
+)
+async def test_whose_token_it_is_has_to_be_known(
+    api: Api, body: dict[str, str], code: str, message: str
+) -> None:
+    response = await api.post("/token?grant_type=id_token", {"id_token": "x", **body})
+    assert response.status_code == 400
+    assert response.json() == {"code": code, "message": message}

@@ -11,7 +11,8 @@ from amphibase.gateway.auth.public_urls import check_public_url
 from amphibase.settings.oauth import ProviderSettings
 
 if TYPE_CHECKING:  # few projects have any
-    from amphibase.accounts.oauth.providers import Provider
+    from amphibase.accounts.oauth.custom import Registration
+    from amphibase.accounts.oauth.providers import OpenIdConnect, Provider
 
 PREFIX = "custom:"
 
@@ -26,55 +27,79 @@ async def custom_provider(core: Core, name: str) -> "Provider":
     """
     if not core.settings.custom_oauth_enabled:
         raise invalid("Unsupported provider: custom OAuth providers are disabled")
-    async with core.database.read() as connection:
-        row = (await connection.execute(_ONE, {"identifier": name})).one_or_none()
+    row = await find_registration(core, name)
     if row is None:
         raise invalid(f"Unsupported provider: custom provider {name} not found")
     if not row.enabled:
         raise invalid(f"Unsupported provider: custom provider {name} is disabled")
-    return await _build(row)
-
-
-async def _build(row: Row[Any]) -> "Provider":
-    from amphibase.accounts.oauth.custom import CustomOAuth, CustomOpenIdConnect, Registration
-
     if _is_encrypted(row.client_secret):
         raise invalid(
-            "Unsupported provider: error decrypting client secret for provider"
-            f" {row.identifier}: database decryption keys not configured"
+            f"Unsupported provider: error decrypting client secret for provider {name}: "
+            "database decryption keys not configured"
         )
-    settings = ProviderSettings(
+    if row.provider_type == "oidc":
+        if row.issuer is None:
+            raise invalid(f"Unsupported provider: OIDC provider {name} missing issuer")
+        return await build_openid(row)
+    if None in (row.authorization_url, row.token_url, row.userinfo_url):
+        raise invalid(f"Unsupported provider: OAuth2 provider {name} missing required endpoints")
+    return await _build_oauth(row)
+
+
+async def find_registration(core: Core, name: str) -> Row[Any] | None:
+    """Return what is registered by that name."""
+    async with core.database.read() as connection:
+        return (await connection.execute(_ONE, {"identifier": name})).one_or_none()
+
+
+async def build_openid(row: Row[Any]) -> "OpenIdConnect":
+    """Return a provider of OpenID Connect that is registered.
+
+    Raises:
+        AuthError: it leads to a private network.
+    """
+    from amphibase.accounts.oauth.custom import CustomOpenIdConnect
+
+    # What a name leads to may have changed since it was registered.
+    await check_public_url(row.discovery_url or row.issuer)
+    return CustomOpenIdConnect(
+        _settings(row), _registration(row), row.issuer, row.discovery_url or None
+    )
+
+
+async def _build_oauth(row: Row[Any]) -> "Provider":
+    from amphibase.accounts.oauth.custom import CustomOAuth
+
+    await check_public_url(row.token_url)
+    await check_public_url(row.userinfo_url)
+    return CustomOAuth(
+        _settings(row),
+        _registration(row),
+        authorize=row.authorization_url,
+        token=row.token_url,
+        userinfo=row.userinfo_url,
+    )
+
+
+def _settings(row: Row[Any]) -> ProviderSettings:
+    return ProviderSettings(
         (row.client_id, *row.acceptable_client_ids),
         row.client_secret,
+        skip_nonce_check=row.skip_nonce_check,
         email_optional=row.email_optional,
     )
-    registration = Registration(
+
+
+def _registration(row: Row[Any]) -> "Registration":
+    from amphibase.accounts.oauth.custom import Registration
+
+    return Registration(
         row.identifier,
         row.scopes,
         row.pkce_enabled,
         row.authorization_params,
         row.attribute_mapping,
         row.custom_claims_allowlist,
-    )
-    if row.provider_type == "oidc":
-        if row.issuer is None:
-            raise invalid(f"Unsupported provider: OIDC provider {row.identifier} missing issuer")
-        # What a name leads to may have changed since it was registered.
-        await check_public_url(row.discovery_url or row.issuer)
-        return CustomOpenIdConnect(settings, registration, row.issuer, row.discovery_url)
-    urls = (row.authorization_url, row.token_url, row.userinfo_url)
-    if None in urls:
-        raise invalid(
-            f"Unsupported provider: OAuth2 provider {row.identifier} missing required endpoints"
-        )
-    await check_public_url(row.token_url)
-    await check_public_url(row.userinfo_url)
-    return CustomOAuth(
-        settings,
-        registration,
-        authorize=row.authorization_url,
-        token=row.token_url,
-        userinfo=row.userinfo_url,
     )
 
 

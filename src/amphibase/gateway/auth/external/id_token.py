@@ -3,8 +3,11 @@ application itself."""
 
 import hashlib
 import hmac
+import json
+import re
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from starlette.requests import Request
@@ -17,8 +20,12 @@ from amphibase.gateway.auth.bearer import signed_in
 from amphibase.gateway.auth.bodies import Body, email_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, OAuthError, invalid
+from amphibase.gateway.auth.external.custom import PREFIX, build_openid, find_registration
 from amphibase.gateway.auth.external.endpoints import accept_identity, link
 from amphibase.redaction import redacted_logger
+
+if TYPE_CHECKING:  # few projects have any
+    from amphibase.accounts.oauth.providers import OpenIdConnect
 
 logger = redacted_logger("amphibase.gateway.auth")
 
@@ -28,8 +35,16 @@ ISSUERS = {
     "facebook": "https://www.facebook.com",
     "google": "https://accounts.google.com",
     "kakao": "https://kauth.kakao.com",
+    "vercel_marketplace": "https://marketplace.vercel.com",
+    "snapchat": "https://accounts.snapchat.com/accounts/oauth2/token",
 }
 """The issuers of the tokens of third parties, where there is one for all."""
+
+OWN_ISSUERS = {
+    "apple": re.compile(r"https://(appleid|account)\.apple\.com"),
+    "azure": re.compile(r"https://(login\.microsoftonline\.com|sts\.windows\.net)/.*"),
+}
+"""Where the token says which of several issuers it is of."""
 
 
 class IdTokenGrant(Body, go_type="IdTokenGrantParams"):
@@ -53,17 +68,8 @@ async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
     if not body.provider and not (body.client_id and body.issuer):
         raise OAuthError("invalid request", "provider or client_id and issuer required")
     user_id = await _linking_user(core, request) if body.link_identity else None
-    name = body.provider or next(
-        (name for name, issuer in ISSUERS.items() if issuer == body.issuer), ""
-    )
-    provider = core.provider(name)
-    from amphibase.accounts.oauth.providers import OpenIdConnect  # few projects have any
-
-    if not isinstance(provider, OpenIdConnect):  # those of OAuth alone have no ID tokens
-        issuer = ISSUERS.get(name, body.issuer)
-        if not issuer:
-            raise invalid(f'Custom OIDC provider "{body.provider}" not allowed')
-        raise AuthError(codes.PROVIDER_DISABLED, f'Provider (issuer "{issuer}") is not enabled')
+    provider = await _provider(core, body)
+    name = provider.name
     settings = provider.settings
     try:
         claims = await provider.openid.verify(
@@ -94,6 +100,62 @@ async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
                 core, connection, request, identity, email_optional=optional
             )
         return await core.open_session(connection, user.id, request, EXTERNAL)
+
+
+async def _provider(core: Core, body: IdTokenGrant) -> "OpenIdConnect":
+    """Return the third party whose token it is. Raises AuthError."""
+    from amphibase.accounts.oauth.providers import OpenIdConnect  # few projects have any
+
+    name = body.provider
+    if name not in ISSUERS:
+        name = next((key for key, each in ISSUERS.items() if each == body.issuer), name)
+    provider = core.provider(name)
+    if isinstance(provider, OpenIdConnect) and (provider.settings.url or name not in OWN_ISSUERS):
+        return provider
+    if name in OWN_ISSUERS:
+        issuer = _check_issuer(name, body)
+    elif name in (*ISSUERS, "keycloak"):
+        issuer = ISSUERS.get(name, "")
+    elif name.startswith(PREFIX):
+        return await _custom_provider(core, name)
+    else:
+        raise invalid(f"Custom OIDC provider {json.dumps(body.provider)} not allowed")
+    if not isinstance(provider, OpenIdConnect):
+        raise AuthError(codes.PROVIDER_DISABLED, f'Provider (issuer "{issuer}") is not enabled')
+    return provider
+
+
+def _check_issuer(name: str, body: IdTokenGrant) -> str:
+    """Return which issuer of a third party a token is of. Raises AuthError."""
+    title = name.capitalize()
+    try:
+        _, payload, _ = body.id_token.split(".")
+        issuer = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).get("iss", "")
+        if not isinstance(issuer, str):
+            raise TypeError
+    except (ValueError, TypeError, AttributeError):
+        raise invalid(f"Unable to detect issuer in ID token for {title} provider") from None
+    if not OWN_ISSUERS[name].fullmatch(issuer):
+        raise invalid(f"Detected ID token issuer is not an {title} ID token issuer")
+    if body.issuer and body.issuer != issuer:
+        raise invalid("Provided issuer does not match ID token issuer")
+    return issuer
+
+
+async def _custom_provider(core: Core, name: str) -> "OpenIdConnect":
+    if not core.settings.custom_oauth_enabled:
+        raise invalid("Custom OAuth providers are disabled")
+    row = await find_registration(core, name)
+    if row is None:
+        raise invalid(f"Custom provider {json.dumps(name)} not found")
+    if not row.enabled:
+        message = f"Custom provider {json.dumps(name)} is disabled"
+        raise AuthError(codes.PROVIDER_DISABLED, message)
+    if row.provider_type != "oidc":
+        raise invalid(f"Provider {json.dumps(name)} is not an OIDC provider")
+    if row.issuer is None:
+        raise invalid(f"OIDC provider {json.dumps(name)} missing issuer")
+    return await build_openid(row)
 
 
 async def _linking_user(core: Core, request: Request) -> UUID:
