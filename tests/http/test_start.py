@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from amphibase import Amphibase, ConfigurationError, InvalidToken, Settings, Unavailable
-from amphibase.errors import StorageFull
+from amphibase.errors import Forbidden, NotFound, StorageFull
 from amphibase.sql.backend import SqlBackend
 
 PORT_OF_NOBODY = 1
@@ -94,11 +94,15 @@ async def test_a_store_of_files_that_is_not_there_is_reported(
             await app.state.amphibase.state.backend.check()
 
 
-async def test_a_full_disk_is_reported_and_does_not_keep_the_rest_from_starting(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [StorageFull, NotFound, Forbidden])
+async def test_what_a_backend_rejects_is_reported_and_does_not_keep_the_rest_from_starting(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
 ) -> None:
     async def check(backend: object) -> None:
-        raise StorageFull
+        raise error
 
     monkeypatch.setattr(SqlBackend, "check", check)
     app = Amphibase(Settings(data_dir=tmp_path)).mount(FastAPI())

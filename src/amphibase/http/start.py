@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Message, Send
 
-from amphibase.errors import AmphibaseError, Retryable
+from amphibase.errors import AmphibaseError
 from amphibase.failures import failure_text
 from amphibase.redaction import redacted_logger
 
@@ -34,5 +34,5 @@ async def report_unavailable(db: "Amphibase") -> None:
     for reach in (db.rate_limiter.reach, db.state.backend.check):
         try:
             await reach()
-        except Retryable as error:  # unavailable, or a disk that is full
+        except AmphibaseError as error:  # unavailable, full, or rejected by a project
             logger.error("Not ready: %s", failure_text(error, lambda: db.settings))
