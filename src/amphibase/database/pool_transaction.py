@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg.errors import InFailedSqlTransaction
 
-from amphibase.database.connection import Connection
+from amphibase.database.connection import Connection, Message
 from amphibase.database.statement import Call, Statement
 
 if TYPE_CHECKING:
@@ -34,13 +34,17 @@ class PoolTransaction:
         self.is_begun = False
         self._connection = connection
         self._begin = begin
-        self._queued: list[Call] = []
+        self._queued: list[Message] = []
         self._prepare = prepare
         self._role = ""
 
     def queue(self, *calls: Call) -> None:
-        """Send calls with the next run, or with the end; an error of theirs is raised there."""
-        self._queued += calls
+        """Send calls with the next run, or with the end; an error of the database is raised there.
+
+        Raises:
+            psycopg.Error: a value cannot be adapted.
+        """
+        self._queued += self._connection.messages(calls, self._role)
 
     async def run(self, *calls: Call) -> "list[PGresult]":
         """Run calls in one round trip, after what is queued, and return their results.
@@ -48,9 +52,9 @@ class PoolTransaction:
         Raises:
             psycopg.Error: one of them failed, and with it the transaction.
         """
-        begin = () if self.is_begun else self._begin
-        before = (*begin, *self._queued)
-        messages = self._connection.messages((*before, *calls), self._role)
+        begin = [] if self.is_begun else self._connection.messages(self._begin)
+        before = [*begin, *self._queued]
+        messages = [*before, *self._connection.messages(calls, self._role)]
         self.is_begun, self._queued = True, []
         results = await self._connection.send(messages, prepare=self._prepare, in_transaction=True)
         for call in calls:

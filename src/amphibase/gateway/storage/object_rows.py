@@ -22,7 +22,9 @@ from sqlalchemy.dialects import postgresql
 
 from amphibase.blobs.base import parse_uuid
 from amphibase.column_defaults import utc_now
+from amphibase.database.pipeline_connection import PipelineTransaction
 from amphibase.database.sql_connection import SqlConnection
+from amphibase.database.together import execute_together
 from amphibase.schema.tables import tables
 
 ObjectPath = tuple[str, str]
@@ -39,10 +41,10 @@ _INSERT = insert(OBJECTS)
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:path, 0))")
 
 
-async def reserve(connection: SqlConnection, *paths: ObjectPath) -> None:
-    """Keep others from storing an object at these paths until the transaction ends."""
-    for bucket, name in sorted(paths):
-        await connection.execute(_LOCK, {"path": f"{bucket}/{name}"})
+def reserve(connection: PipelineTransaction, *paths: ObjectPath) -> None:
+    """Keep others from storing an object at these paths, from the next statement until the
+    transaction ends."""
+    connection.queue(*((_LOCK, {"path": f"{bucket}/{name}"}) for bucket, name in sorted(paths)))
 
 
 async def find(
@@ -75,7 +77,8 @@ async def find_many(
 
 
 async def add(connection: SqlConnection, values: dict[str, Any], *, overwrite: bool) -> None:
-    """Add a row, or with `overwrite` change the one of its path.
+    """Add a row, or with `overwrite` change the one of its path, with the next statement or the
+    commit.
 
     Nothing is read back: a caller who may write need not be allowed to read.
     """
@@ -83,7 +86,7 @@ async def add(connection: SqlConnection, values: dict[str, Any], *, overwrite: b
     values = {**values, "updated_at": now, "last_accessed_at": now}
     changed = frozenset(values.keys() - {"id", "last_accessed_at"})
     statement = _upsert(changed) if overwrite else _INSERT
-    await connection.execute(statement, {**values, "created_at": now})
+    await execute_together(connection, (statement, {**values, "created_at": now}))
 
 
 @lru_cache

@@ -148,7 +148,7 @@ class ObjectStorage:
         """Give an object another path; return the id of its row. Raises StorageError."""
         check_key(to[1])
         async with self._transactions.as_admin() as connection:
-            await object_rows.reserve(connection, path, to)
+            object_rows.reserve(connection, path, to)
             await impersonate(connection, caller, operation)
             id = await object_rows.move(connection, path, to, caller.subject)
         if id is None:

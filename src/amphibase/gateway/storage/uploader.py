@@ -7,7 +7,7 @@ type and announced length, and not yet its size. The row that is stored is writt
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -34,10 +34,6 @@ from amphibase.gateway.storage.upload_body import MeasuredBody, UploadBody
 
 FOLDER_PLACEHOLDER = ".emptyFolderPlaceholder"
 """The name of an empty object by which the dashboard keeps a folder."""
-
-
-class _Undo(Exception):
-    """Ends a transaction that is to leave nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +96,8 @@ class Uploader:
         if "\0" in new.path[1]:  # which no text of the database can hold
             raise InvalidKey(new.path[1])
         limit = self._max_bytes
-        with suppress(_Undo), _taken_names():
-            async with self._transactions.as_admin() as connection:
+        with _taken_names():
+            async with self._transactions.as_admin() as connection, connection.undone():
                 bucket = await bucket_rows.find(connection, new.path[0])
                 if bucket is None and content_type is not None:
                     raise NoSuchBucket
@@ -116,7 +112,6 @@ class Uploader:
                     check_type(content_type, bucket["allowed_mime_types"])
                 row = await object_rows.find(connection, *new.path)
                 await _try_row(connection, new)
-                raise _Undo
         return Permission(limit, _identity(row))
 
     async def upload(
@@ -169,7 +164,7 @@ class Uploader:
         async def replace_row() -> tuple[UUID, str | None]:
             async with self._transactions.as_admin() as connection:
                 # As the owner: the caller may not see the row that is in the way.
-                await object_rows.reserve(connection, new.path)
+                object_rows.reserve(connection, new.path)
                 row = await object_rows.find(connection, *new.path, lock=True)
                 if _identity(row) != permission.replaces:
                     # It came or changed after the check, and may not be the caller's to replace.
