@@ -146,6 +146,7 @@ def test_one_variable_alone_is_read_by_each_of_its_names(
         ("DATABASE_URL", "mysql://ann:hidden@db/app", "mysql:// is not supported"),
         ("DATABASE_URL", "hidden", "is not a database URL"),
         ("DATABASE_URL", "sqlite://", "must name a file"),
+        ("DATABASE_URL", "sqlite://data/app.db", "three slashes"),
         ("DATABASE_URL", "postgres://ann:hidden@db:port/app", "is not a database URL"),
         ("DATABASE_URL", "postgres://ann:hidden@db/app?foo=hidden", "has the option foo"),
         ("DATABASE_URL", "postgres://ann:hidden@[db/app", "is not a URL that Postgres takes"),

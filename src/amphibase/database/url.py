@@ -41,6 +41,8 @@ def parse_url(text: str) -> "URL":
         case "postgres" | "postgresql" | "postgresql+asyncpg" | "postgresql+psycopg":
             return _postgres_url(url.set(drivername="postgresql+psycopg"))
         case "sqlite" | "sqlite+aiosqlite":
+            if url.host:
+                raise ValueError("names a host; the path of a file follows three slashes")
             if url.database in (None, "", ":memory:"):
                 raise ValueError("must name a file; every connection would get its own memory")
             for name in url.query.keys() - SQLITE_OPTIONS:
