@@ -92,15 +92,13 @@ class ImageRenderer:
     """
 
     def __init__(self, is_enabled: bool) -> None:
-        self._is_enabled = is_enabled
+        self.is_enabled = is_enabled
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="images")
         self._free = asyncio.Semaphore(WORKERS)
         self._waiting = 0
 
     def check_available(self) -> None:
-        """Raise FeatureNotEnabled where images are not transformed, which says why."""
-        if not self._is_enabled:
-            raise FeatureNotEnabled("Image transformation is switched off")
+        """Raise FeatureNotEnabled where the library for images is missing."""
         if find_spec("PIL") is None:
             raise FeatureNotEnabled(
                 "Image transformation needs Pillow: pip install 'amphibase[images]'"

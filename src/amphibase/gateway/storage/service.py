@@ -125,6 +125,7 @@ class StorageApp:
                 *(
                     Route(path, self._endpoint(call), methods=[method])
                     for method, path, call in ENDPOINTS
+                    if settings.image_transformation_enabled or not path.startswith("/render/")
                 ),
                 *self._tus_routes(),
                 *self._s3_routes(),

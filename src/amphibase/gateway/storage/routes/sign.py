@@ -51,10 +51,11 @@ async def one(context: StorageContext, request: Request) -> Response:
     bucket, name = checked_path(request)
     await context.objects.find(caller, (bucket, name), "storage.object.sign")
     path = f"{bucket}/{name}"
-    if body.transform is None or not body.transform.model_fields_set:
+    transform = body.transform if context.images.is_enabled else None
+    if transform is None or not transform.model_fields_set:
         return json_response({"signedURL": _download(context, path, body.seconds)})
     context.images.check_available()
-    form = body.transform.model_dump(exclude_none=True)
+    form = transform.model_dump(exclude_none=True)
     token = context.signed_urls.image(path, body.seconds, form)
     return json_response({"signedURL": _url("/render/image/sign", path, token)})
 
