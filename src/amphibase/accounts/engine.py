@@ -166,7 +166,8 @@ class AccountEngine:
             InvalidCredentials: the password has been changed since it was checked, or the account
                 banned or deleted.
         """
-        values: dict[str, Any] = {"last_sign_in_at": utc_now()}
+        now = utc_now()
+        values: dict[str, Any] = {"last_sign_in_at": now, "updated_at": now}
         if checked.new_hash is not None:
             values["encrypted_password"] = checked.new_hash
         user = await self.users.change_if_password_is(

@@ -32,7 +32,7 @@ async def test_a_sign_up_responds_with_a_session_where_addresses_need_no_confirm
     read = (await api.get("/user", token=response["access_token"])).json()
     assert read["confirmed_at"] == user["email_confirmed_at"]
     assert read["identities"][0]["identity_data"]["email_verified"] is False
-    assert user["last_sign_in_at"]
+    assert user["last_sign_in_at"] <= user["updated_at"]
     assert user["user_metadata"] == {
         "name": "Ann",
         "sub": user["id"],
@@ -280,3 +280,10 @@ async def test_a_phone_number_and_a_password_do_where_numbers_need_no_confirmati
     assert changed.json()["phone"] == "49999"
     body["phone"] = "49999"
     assert (await api.post("/token?grant_type=password", body)).status_code == 200
+
+
+async def test_a_sign_in_is_a_change_of_the_user(api: Api) -> None:
+    created = await api.create()
+    user = (await api.sign_in()).json()["user"]
+    assert user["created_at"] == created["created_at"]
+    assert user["updated_at"] == user["last_sign_in_at"] > created["updated_at"]
