@@ -75,7 +75,7 @@ _TO_THE_MILLISECOND = f"coalesce(date_trunc('milliseconds', {{}}), {_NOWHERE})"
 _NO_TIME = "CAST(NULL AS timestamptz)"
 
 
-class Cursor(NamedTuple):
+class ObjectCursor(NamedTuple):
     """Where a page ends, and how what follows is sorted: the lines of upstream's cursors.
 
     Attributes:
@@ -95,7 +95,7 @@ class Cursor(NamedTuple):
         return base64.b64encode("\n".join(lines).encode()).decode()
 
 
-def read_cursor(text: str) -> Cursor:
+def read_cursor(text: str) -> ObjectCursor:
     """Read a cursor. Raises InvalidParameter."""
     try:
         lines = base64.b64decode(text.encode("ascii")).decode().split("\n")
@@ -107,7 +107,7 @@ def read_cursor(text: str) -> Cursor:
             datetime.fromisoformat(time)
     except (ValueError, binascii.Error):
         raise InvalidParameter("Invalid Parameter continuation token") from None
-    return Cursor(parts.get("l", ""), parts.get("o", "asc"), parts.get("c"), time)
+    return ObjectCursor(parts.get("l", ""), parts.get("o", "asc"), parts.get("c"), time)
 
 
 async def list_folder(
@@ -150,9 +150,9 @@ async def list_page(
     by_folder: bool,
     column: str | None,
     order: str | None,
-    after: Cursor | None,
+    after: ObjectCursor | None,
     limit: int,
-) -> tuple[list[RowMapping], Cursor | None]:
+) -> tuple[list[RowMapping], ObjectCursor | None]:
     """List the objects whose name begins with a prefix; return where the page ends, if not with
     the last.
 
@@ -190,7 +190,7 @@ async def list_page(
     if not more:
         return rows, None
     time = timestamp(rows[-1][timed]) if timed else None
-    return rows, Cursor(rows[-1]["name"], *asked, time)
+    return rows, ObjectCursor(rows[-1]["name"], *asked, time)
 
 
 def _beginning(prefix: str) -> str:
