@@ -1,6 +1,7 @@
 """The gateway's HTTP beside uvicorn's own: the same bytes, in fewer pieces."""
 
 import asyncio
+import gc
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -98,6 +99,23 @@ async def test_what_a_request_has_more_changes_nothing_of_it(more: str) -> None:
     assert await exchange(HttpProtocol, *requests) == await exchange(
         HeaderTimeoutProtocol, *requests
     )
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
+    """It would be freed long after the processor's caches have forgotten it."""
+    async with serving_by(HttpProtocol) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        gc.collect()
+        gc.disable()
+        try:
+            for name in ["small", "large"] * 5:
+                writer.write(request(name))
+                await asyncio.wait_for(reader.readuntil(RESPONSES[name][2][0]), 60)
+            cycles = [each for each in gc.get_objects() if isinstance(each, RequestResponseCycle)]
+        finally:
+            gc.enable()
+        writer.close()
+    assert len(cycles) < 5
 
 
 async def test_a_small_response_needs_none_of_the_servers_own_messages(

@@ -6,6 +6,7 @@ instructions that the gateway takes for it.
 """
 
 from functools import partial
+from weakref import ref
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -22,16 +23,21 @@ class HttpProtocol(HeaderTimeoutProtocol):
     """uvicorn's protocol, with the extension."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        cycle.scope["extensions"] = {WHOLE_RESPONSE: {"send": partial(self._send, cycle)}}
+        # The cycle has the scope: by a reference to it, each request would leave a circle to the
+        # garbage collector.
+        send = partial(self._send, ref(cycle))
+        cycle.scope["extensions"] = {WHOLE_RESPONSE: {"send": send}}
         super()._start_asgi_task(cycle, app)
 
     def _send(
-        self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes
+        self, to: ref[RequestResponseCycle], status: int, headers: Headers, body: bytes
     ) -> bool:
         """Send a response, if it is one that uvicorn would send as it is given."""
+        cycle = to()
         fields = dict(headers)
         if (
-            fields.get(b"content-length") != b"%d" % len(body)
+            cycle is None
+            or fields.get(b"content-length") != b"%d" % len(body)
             or b"connection" in fields
             or b"transfer-encoding" in fields
             or len(body) > MAX_COALESCED_BYTES
