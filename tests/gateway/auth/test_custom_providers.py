@@ -9,6 +9,8 @@ from tests.gateway.auth.conftest import ServeAuth
 from tests.gateway.auth.third_parties import query_of, sign_in, user_of
 from tests.third_parties import APP, CLIENT, SECRET, ThirdParty, browse
 
+from amphibase.gateway.auth.public_urls import check_public_url
+
 PATH = "/admin/custom-providers"
 OPENID = {
     "provider_type": "oidc",
@@ -108,6 +110,10 @@ async def test_what_is_sent_is_changed_and_the_rest_stays(api: Api) -> None:
          "URL cannot resolve to private network addresses"),
         ({**OPENID, "issuer": "https://169.254.169.254"},
          "URL cannot resolve to link-local addresses"),
+        ({**OAUTH, "userinfo_url": "https://100.100.100.200"},
+         "URL cannot resolve to addresses that are not public"),
+        ({**OAUTH, "userinfo_url": "https://[64:ff9b::a00:1]"},
+         "URL cannot resolve to addresses that are not public"),
         ({**OPENID, "issuer": "https://nowhere.invalid"}, "Unable to resolve hostname"),
         (OPENID, "A custom OAuth provider with this identifier already exists"),
         ({**OAUTH, "custom_claims_allowlist": ["a", " "]},
@@ -182,13 +188,17 @@ async def test_nobody_signs_in_by_one_that_is_not_complete(
     assert (await api.get(f"{PATH}?type=saml", token=SERVICE)).status_code == 400
 
 
+CHECKING = ("admin_custom_providers", "external.custom")
+"""The modules that check URLs."""
+
+
 async def anywhere(url: str) -> None:
     """Stands for the check of URLs: third parties of tests are on the loopback."""
 
 
 @pytest.fixture
 def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("admin_custom_providers", "external.custom"):
+    for module in CHECKING:
         monkeypatch.setattr(f"amphibase.gateway.auth.{module}.check_public_url", anywhere)
 
 
@@ -238,6 +248,36 @@ async def test_users_sign_in_by_one_of_openid_connect(
     assert again.json()["message"].endswith(
         f'issuer mismatch, expected "{third_party.url}" got "https://another.example"'
     )
+
+
+@pytest.mark.parametrize("name", ["token_endpoint", "jwks_uri"])
+async def test_a_configuration_leads_to_no_private_network(
+    serve: ServeAuth, third_party: ThirdParty, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    async def check(url: str) -> None:
+        if not url.startswith(third_party.url):
+            await check_public_url(url)
+
+    for module in CHECKING:
+        monkeypatch.setattr(f"amphibase.gateway.auth.{module}.check_public_url", check)
+    api = await serve(uri_allow_list=APP)
+    api.rows("DELETE FROM auth.custom_oauth_providers")
+    third_party.metadata[name] = "https://169.254.169.254/"
+    body = {**OPENID, "issuer": third_party.url, "client_id": CLIENT, "client_secret": SECRET}
+    message = "URL cannot resolve to link-local addresses"
+    assert (await api.post(PATH, body, token=SERVICE)).json()["message"] == message
+    third_party.metadata.clear()
+    assert (await api.post(PATH, body, token=SERVICE)).status_code == 201
+    begun = await api.get(f"/authorize?provider=custom:acme&redirect_to={APP}")
+    third_party.metadata[name] = "https://169.254.169.254/"
+    back = await api.client.get(await browse(begun.headers["location"]))
+    assert query_of(back)["error_description"] == message
+    grant = {"provider": "custom:acme", "id_token": third_party.id_token()}
+    response = await api.post("/token?grant_type=id_token", grant)
+    assert (response.status_code, response.json()["message"]) == (400, message)
+    third_party.metadata[name] = 5
+    changed = await api.put(f"{PATH}/custom:acme", {"issuer": third_party.url}, token=SERVICE)
+    assert changed.json()["message"].endswith(f"is missing required fields: {name}")
 
 
 @pytest.mark.usefixtures("loopback")

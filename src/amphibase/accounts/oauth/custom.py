@@ -1,6 +1,6 @@
 """Third parties that the administration registers: what they are asked, and whom they name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class CustomOpenIdConnect(OpenIdConnect):
 
     Args:
         discovery_url: where its configuration is; None for the usual place below its issuer.
+        check_url: raises for a URL of the configuration that may not be requested.
     """
 
     def __init__(
@@ -58,12 +59,13 @@ class CustomOpenIdConnect(OpenIdConnect):
         registration: Registration,
         issuer: str,
         discovery_url: str | None,
+        check_url: Callable[[str], Awaitable[None]],
     ) -> None:
         super().__init__(registration.name, settings, issuer.rstrip("/"))
         self._registration = registration
         self._audiences = settings.client_ids
         self._has_pkce = registration.has_pkce
-        self.openid.expect(issuer, discovery_url)
+        self.openid.expect(issuer, discovery_url, check_url)
 
     async def authorization_url(
         self,

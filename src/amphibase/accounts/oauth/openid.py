@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -22,6 +22,9 @@ ANY_TENANT = "{tenantid}"
 
 REQUIRED = ("exp", "sub", "aud", "iss")
 
+REQUESTED = ("token_endpoint", "jwks_uri")
+"""Of a configuration: what is requested from here, and not by the browser."""
+
 
 class OpenIdProvider:
     """A provider of OpenID Connect, found by discovery
@@ -35,14 +38,25 @@ class OpenIdProvider:
         self._url = url
         self._discovery_url: str | None = None
         self._issuer: str | None = None
+        self._check_url: Callable[[str], Awaitable[None]] | None = None
         self._metadata: Mapping[str, Any] = {}
         self._metadata_until = 0.0
         self._verifier: TokenVerifier | None = None
         self._keys_read_at = 0.0
 
-    def expect(self, issuer: str, discovery_url: str | None) -> None:
-        """Require an issuer; its configuration is at the URL, where there is one."""
+    def expect(
+        self,
+        issuer: str,
+        discovery_url: str | None,
+        check_url: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Require an issuer; its configuration is at the URL, where there is one.
+
+        Args:
+            check_url: raises for a URL of the configuration that may not be requested.
+        """
         self._issuer, self._discovery_url = issuer, discovery_url
+        self._check_url = check_url
 
     async def metadata(self) -> Mapping[str, Any]:
         """Return what the provider says of itself. Raises ProviderError."""
@@ -56,6 +70,9 @@ class OpenIdProvider:
                 raise ProviderError(f"{self._url} has no OpenID configuration")
             if self._issuer is not None and metadata["issuer"] != self._issuer:
                 raise ProviderError(f"{self._url} has the configuration of another issuer")
+            if self._check_url is not None:
+                for name in REQUESTED:
+                    await self._check_url(metadata[name])
             self._metadata, self._metadata_until = metadata, monotonic() + CACHE_SECONDS
         return self._metadata
 

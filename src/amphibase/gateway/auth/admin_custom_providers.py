@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.oauth.http import ProviderError, get_json
+from amphibase.accounts.oauth.openid import REQUESTED
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bearer import require_admin
@@ -258,8 +259,11 @@ async def _discover(url: str | None, issuer: str) -> dict[str, Any]:
         raise invalid(
             f"{failed} issuer mismatch, expected {json.dumps(issuer)} got {json.dumps(named)}"
         )
-    if missing := [name for name in _NEEDED if not found.get(name)]:
+    given = {name for name, value in found.items() if value and isinstance(value, str)}
+    if missing := [name for name in _NEEDED if name not in given]:
         raise invalid(f"OIDC discovery document is missing required fields: {', '.join(missing)}")
+    for name in REQUESTED:
+        await check_public_url(found[name])
     return {name: found[name] for name in DISCOVERED if found.get(name)}
 
 

@@ -1,5 +1,6 @@
 """Which URLs the administration may name for requests of Auth: none that leads to a private network
-(`ValidateOAuthURL` in `internal/utilities/url_validator.go` of Supabase Auth)."""
+(`ValidateOAuthURL` in `internal/utilities/url_validator.go` of Supabase Auth), nor to what else is
+no public address, such as those that carriers and clouds share (RFC 6598)."""
 
 import asyncio
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -47,6 +48,8 @@ def _check(address: IPv4Address | IPv6Address) -> None:
         kind = "multicast addresses"
     elif address.is_unspecified:
         kind = "unspecified addresses"
+    elif not address.is_global or address.is_reserved:  # what upstream lets pass
+        kind = "addresses that are not public"
     else:
         return
     raise invalid(f"URL cannot resolve to {kind}")

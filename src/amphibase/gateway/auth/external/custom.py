@@ -63,7 +63,11 @@ async def build_openid(row: Row[Any]) -> "OpenIdConnect":
     # What a name leads to may have changed since it was registered.
     await check_public_url(row.discovery_url or row.issuer)
     return CustomOpenIdConnect(
-        _settings(row), _registration(row), row.issuer, row.discovery_url or None
+        _settings(row),
+        _registration(row),
+        row.issuer,
+        row.discovery_url or None,
+        check_public_url,
     )
 
 
