@@ -151,6 +151,14 @@ async def test_an_id_token_that_is_not_for_the_application_is_rejected(
             "Unable to detect issuer in ID token for Apple provider",
         ),
         (
+            {
+                "provider": "azure",
+                "id_token": f"e30.{base64.b64encode(b'[' * 90_000).decode()}.e30",
+            },
+            "validation_failed",
+            "Unable to detect issuer in ID token for Azure provider",
+        ),
+        (
             {"provider": "azure", "id_token": unsigned("https://appleid.apple.com")},
             "validation_failed",
             "Detected ID token issuer is not an Azure ID token issuer",

@@ -1,6 +1,7 @@
 """What holds for all calls: shapes of errors, limits, what everybody may ask."""
 
 import asyncio
+import base64
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.gateway.auth.api import PASSWORD, SECRET, SERVICE, Api, rejection
 from amphibase import ConfigurationError, load_settings
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected
 from amphibase.gateway.auth import (
     admin,
     admin_links,
@@ -22,6 +24,7 @@ from amphibase.gateway.auth import (
     resend,
     sign_up,
     token,
+    token_errors,
     user,
     verify,
 )
@@ -101,6 +104,10 @@ async def test_a_path_with_a_router_of_its_own_may_end_with_a_slash(api: Api) ->
     assert (await api.get("/health/")).status_code == 404
 
 
+def _with_header(header: bytes) -> str:
+    return base64.urlsafe_b64encode(header).rstrip(b"=").decode() + ".e30.c2ln"
+
+
 @pytest.mark.parametrize(
     ("token", "reason"),
     [
@@ -116,6 +123,22 @@ async def test_a_path_with_a_router_of_its_own_may_end_with_a_slash(api: Api) ->
             "invalid character 'i' looking for beginning of value",
         ),
         ("e30.e30.c2ln", "token is unverifiable: signing method (alg) is unspecified"),
+        (
+            _with_header(b'{"alg": "HS256", "x": "\xff"}'),
+            "token signature is invalid: signature is invalid",
+        ),
+        (
+            _with_header(b'{"alg": "HS256", "x": ' + b"1" * 5000 + b"}"),
+            "token signature is invalid: signature is invalid",
+        ),
+        (
+            _with_header(b'{"x": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"),
+            "token is malformed: could not JSON decode header: exceeded max depth",
+        ),
+        (
+            "e30" + "A" * 70_000,
+            "token is malformed: token contains an invalid number of segments",
+        ),
         (
             jwt.encode({}, SECRET, "HS256").replace("eyJhbGciOiJIUzI1NiI", "eyJhbGciOiJIUzI5OSI"),
             "token is unverifiable: signing method (alg) is unavailable",
@@ -143,6 +166,12 @@ async def test_a_token_is_rejected_with_the_reason(api: Api, token: str, reason:
     assert rejection(response) == (403, "bad_jwt")
     prefix = "invalid JWT: unable to parse or verify signature, "
     assert response.json()["message"] == prefix + reason
+
+
+def test_an_unknown_key_is_named_by_what_a_response_can_hold() -> None:
+    token = _with_header(rb'{"alg": "ES256", "kid": "a\ud800"}')
+    named = token_errors.reason(token, TokenRejected(TokenFault.KEY))
+    assert named == "token is unverifiable: error while executing keyfunc: invalid kid: a?"
 
 
 async def test_everyone_may_ask_for_health_settings_and_keys(api: Api) -> None:

@@ -1,10 +1,19 @@
 """Which users a list of the administration has, and how it is paged."""
 
+from base64 import urlsafe_b64encode
 from urllib.parse import urlencode
 
 import pytest
 from tests.gateway.auth.api import SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
+
+NAIVE_CURSOR = (
+    urlsafe_b64encode(
+        b'{"created_at": "2026-01-01T00:00:00", "id": "00000000-0000-0000-0000-000000000000"}'
+    )
+    .decode()
+    .rstrip("=")
+)
 
 
 async def test_users_are_listed_by_pages_newest_first(api: Api) -> None:
@@ -57,6 +66,8 @@ async def test_users_are_listed_after_a_cursor_where_that_is_enabled(
         ("cursor=!", "invalid cursor encoding: illegal base64 data at input byte 0"),
         ("cursor=abc", "invalid cursor: invalid character 'i' looking for beginning of value"),
         ("cursor=e30", "invalid cursor: missing id"),
+        ("cursor=W10", "invalid cursor: missing id"),
+        (f"cursor={NAIVE_CURSOR}", "invalid cursor: missing created_at"),
     ],
 )
 async def test_a_cursor_that_is_none_is_rejected(serve: ServeAuth, query: str, reason: str) -> None:

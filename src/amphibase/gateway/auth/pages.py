@@ -2,13 +2,12 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from operator import itemgetter
 from typing import NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 from starlette.requests import Request
 
 from amphibase.gateway.auth.errors import AuthError, invalid
@@ -37,7 +36,7 @@ class RequestedPage(NamedTuple):
 class Cursor(BaseModel):
     """The last row of a page, after which the next one begins."""
 
-    created_at: datetime
+    created_at: AwareDatetime
     id: UUID
 
     def __str__(self) -> str:
@@ -78,7 +77,8 @@ def _cursor(text: str) -> Cursor:
     try:
         return Cursor.model_validate_json(content)
     except ValidationError as error:
-        raise _bad_cursor(f": missing {error.errors()[-1]['loc'][-1]}") from None
+        *_, name = error.errors()[-1]["loc"] or ("id",)  # what is no object has none
+        raise _bad_cursor(f": missing {name}") from None
 
 
 def _bad_cursor(fault: str) -> AuthError:

@@ -133,7 +133,7 @@ def _check_issuer(name: str, body: IdTokenGrant) -> str:
         issuer = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).get("iss", "")
         if not isinstance(issuer, str):
             raise TypeError
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise invalid(f"Unable to detect issuer in ID token for {title} provider") from None
     if not OWN_ISSUERS[name].fullmatch(issuer):
         raise invalid(f"Detected ID token issuer is not an {title} ID token issuer")
