@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import psycopg
 import pytest
 from tests.gateway.auth.api import PASSWORD, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
@@ -287,3 +288,23 @@ async def test_a_sign_in_is_a_change_of_the_user(api: Api) -> None:
     user = (await api.sign_in()).json()["user"]
     assert user["created_at"] == created["created_at"]
     assert user["updated_at"] == user["last_sign_in_at"] > created["updated_at"]
+
+
+async def test_nobody_is_shown_how_the_next_user_of_their_address_signs_in(api: Api) -> None:
+    """The address becomes another's in the middle of a sign-in."""
+    ann = await api.create()
+    bob = await api.create("bob@example.com")
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with psycopg.connect(api.database) as writer:
+        writer.execute("LOCK TABLE auth.identities")
+        signing_in = asyncio.create_task(api.sign_in())
+        while not await asyncio.to_thread(api.rows, waiting):
+            pass
+        for email, user in (("old@example.com", ann), ("ann@example.com", bob)):
+            writer.execute("UPDATE auth.users SET email = %s WHERE id = %s", (email, user["id"]))
+    user = (await signing_in).json()["user"]
+    assert user["id"] == ann["id"]
+    assert {identity["user_id"] for identity in user["identities"]} <= {ann["id"]}

@@ -342,8 +342,9 @@ class AuthUsers:
 
 
 def _whole(row: Row[Any], parts: Sequence[StatementResult]) -> AuthUser:
-    identities, factors = parts
-    return AuthUser(row, identities.all(), factors.all())
+    # Statements that find a user by an address find them anew: it may be another's in between.
+    identities, factors = ([each for each in part if each.user_id == row.id] for part in parts)
+    return AuthUser(row, identities, factors)
 
 
 def _has_verified_email(identity: Row[Any]) -> bool:
