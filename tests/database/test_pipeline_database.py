@@ -380,6 +380,20 @@ async def test_what_is_undone_is_undone_however_its_block_ends(
     assert await numbers(database) == [1, 3]
 
 
+async def test_what_is_undone_in_a_block_that_is_undone_leaves_nothing_of_either(
+    database: PipelineDatabase,
+) -> None:
+    async with database.write() as connection:
+        await add(connection, 1)
+        async with connection.undone():
+            await add(connection, 2)
+            async with connection.undone():
+                await add(connection, 3)
+            await add(connection, 4)
+        await add(connection, 5)
+    assert await numbers(database) == [1, 5]
+
+
 @pytest.mark.usefixtures("authenticator")
 async def test_a_role_ends_with_its_transaction(database: PipelineDatabase, role: str) -> None:
     who = text("SELECT current_user, current_setting('request.jwt.claims', true)")

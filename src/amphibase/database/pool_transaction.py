@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _COMMIT = Call(Statement("commit"))
 _SAVEPOINT = Call(Statement("savepoint amphibase"))
 _UNDO = Call(Statement("rollback to savepoint amphibase"))
+# Undone, a savepoint is still there: in place of one around it, which has the same name.
+_RELEASE = Call(Statement("release savepoint amphibase"))
 
 
 class PoolTransaction:
@@ -69,7 +71,7 @@ class PoolTransaction:
         try:
             yield
         finally:
-            self.queue(_UNDO)
+            self.queue(_UNDO, _RELEASE)
             self._role = role
 
     async def commit(self) -> None:
