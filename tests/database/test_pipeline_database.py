@@ -33,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INET, JSONB
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.exc import InvalidRequestError, NoResultFound
+from sqlalchemy.types import NULLTYPE
 from tests.database.pools import Server
 
 from amphibase.database.compiled_call import CallCache
@@ -443,6 +444,26 @@ async def test_a_statement_goes_on_after_the_schema_has_changed(
         await change(2)
     assert await change(3) == "a"
     assert await numbers(database) == [1, 3]
+
+
+async def test_a_function_with_arguments_of_other_types_is_found_in_the_place_of_another(
+    database: PipelineDatabase, server: Server
+) -> None:
+    statement = text("SELECT twice(:value)").bindparams(bindparam("value", type_=NULLTYPE))
+
+    async def twice() -> Any:
+        async with database.write() as connection:
+            return await connection.scalar(statement, {"value": "4"})
+
+    create = "create function twice({0}) returns {0} language sql as 'select {1}'"
+    server.execute(create.format("integer", "2 * $1"))
+    assert await twice() == 8
+    server.execute("drop function twice")
+    server.execute(create.format("text", "$1 || $1"))
+    with pytest.raises(InvalidValue):
+        await twice()
+    assert await twice() == "44"
+    server.execute("drop function twice")
 
 
 # Connections

@@ -31,6 +31,7 @@ _IDLE = TransactionStatus.IDLE
 _COMMAND_OK, _FATAL_ERROR = ExecStatus.COMMAND_OK, ExecStatus.FATAL_ERROR
 _SYNC, _ABORTED = ExecStatus.PIPELINE_SYNC, ExecStatus.PIPELINE_ABORTED
 _COPIES = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT)
+_NO_STATEMENT, _NO_FUNCTION = b"26000", b"42883"  # PostgreSQL docs, appendix A
 
 _STATEMENTS_KEPT = 500
 # Characters. What is longer is rarely the same again, and 500 of it would fill the memory.
@@ -191,16 +192,20 @@ class Connection:
         return self._reply
 
     def _forget_invalid(self, messages: list[Message], error: PGresult) -> bool:
-        """Forget the messages' prepared statements if the error says that one is invalid."""
+        """Forget the messages' prepared statements if the error says that one is invalid, or may
+        be; return whether they can be sent again."""
         # The message "cached plan must not change result type" is translated; its origin is not.
-        if (
-            error.error_field(DiagnosticField.SQLSTATE) != b"26000"
-            and error.error_field(DiagnosticField.SOURCE_FUNCTION) != b"RevalidateCachedQuery"
-        ):
+        is_invalid = (
+            error.error_field(DiagnosticField.SQLSTATE) == _NO_STATEMENT
+            or error.error_field(DiagnosticField.SOURCE_FUNCTION) == b"RevalidateCachedQuery"
+        )
+        # A statement keeps the types of the function that it called when it was prepared, and never
+        # finds one of other types in its place. As often, there never was such a function.
+        if not is_invalid and error.error_field(DiagnosticField.SQLSTATE) != _NO_FUNCTION:
             return False
         names = [self._names.pop(key) for key, _, _ in messages if key in self._names]
         self._evicted += names
-        return bool(names)
+        return is_invalid and bool(names)
 
     def forget_statements(self, schema_version: int) -> None:
         """Prepare all statements anew from the next run on. To be called between runs."""
