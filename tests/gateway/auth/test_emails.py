@@ -350,6 +350,22 @@ async def test_a_recovery_executes_as_many_statements_for_an_address_without_an_
         assert rows == [(2 if table == "flow_state" and more else table == "one_time_tokens",)]
 
 
+@pytest.mark.parametrize("more", [{}, PKCE])
+@pytest.mark.parametrize("kind", ["signup", "email_change"])
+async def test_what_is_not_sent_again_executes_as_many_statements_without_an_account(
+    serve: ServeAuth, trips: list[int], kind: str, more: dict[str, str]
+) -> None:
+    api = await serve(mailer_autoconfirm=False, smtp_max_frequency="0s")
+    await api.create()
+    counts = set()
+    for email in ("ann@example.com", "bob@example.com"):
+        trips.clear()
+        assert (await api.post("/resend", {"type": kind, "email": email, **more})).json() == {}
+        counts.add((len(trips), sum(trips)))
+    assert len(counts) == 1
+    assert counts.pop() >= (4, 9)
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

@@ -92,11 +92,11 @@ async def _resend_sign_up(core: Core, request: Request, email: str, body: Resend
     async with core.database.write() as connection:
         with database_errors("updating"):
             token = await core.sign_ups.renew(connection, new)
-        user = await core.users.find_by_email(connection, email)
+        user = await core.engine.users.find_by_email(connection, email)
         if token is not None and user is not None:
-            await core.audit.record(connection, user.row, AuditAction.CONFIRMATION_REQUESTED)
+            await core.audit.record(connection, user, AuditAction.CONFIRMATION_REQUESTED)
     if token is not None:
-        data = (user.row.raw_user_meta_data if user is not None else None) or {}
+        data = (user.raw_user_meta_data if user is not None else None) or {}
         redirect_to = core.redirects.of(request)
         core.send(core.templates.confirmation(email, token, redirect_to, data))
 
@@ -104,17 +104,16 @@ async def _resend_sign_up(core: Core, request: Request, email: str, body: Resend
 async def _resend_email_change(core: Core, request: Request, email: str, body: ResendBody) -> None:
     """Send the emails of a pending change again; whether there is one, nothing reveals."""
     async with core.database.write() as connection:
-        user = await core.users.find_by_email(connection, email, lock=True)
+        row = await core.engine.users.find_by_email(connection, email, lock=True)
         if (
-            user is None
-            or not user.row.email_change
-            or core.seconds_until_next(user.row.email_change_sent_at) > 0
+            row is None
+            or not row.email_change
+            or core.seconds_until_next(row.email_change_sent_at) > 0
         ):
             await core.imitate_email(
                 connection, email, "email_change_token_new", "email_change", body.check_challenge()
             )
             return
-        messages = await begin_email_change(
-            core, connection, user, user.row.email_change, request, body
-        )
+        user = await core.users.of(connection, row)
+        messages = await begin_email_change(core, connection, user, row.email_change, request, body)
     core.send(*messages)
