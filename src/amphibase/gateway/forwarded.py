@@ -13,6 +13,9 @@ Headers = list[tuple[bytes, bytes]]
 _NAMES = frozenset(
     b"x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip".split()
 )
+_MAX_HOST_BYTES = 256
+"""Of a host whose headers are cached, so that clients cannot fill the memory; names are shorter."""
+
 _HOST = re.compile(rb"(.*?)(?::(\d+))?")
 _PORTS = {"http": b"80", "https": b"443"}
 
@@ -25,7 +28,8 @@ def with_origin(headers: Headers, scope: Scope, host: bytes) -> Headers:
         host: the header.
     """
     client = scope.get("client")
-    origin = _origin(client[0] if client else "", scope["scheme"], host)
+    make = _origin if len(host) <= _MAX_HOST_BYTES else _origin.__wrapped__
+    origin = make(client[0] if client else "", scope["scheme"], host)
     return [*(header for header in headers if header[0] not in _NAMES), *origin]
 
 
