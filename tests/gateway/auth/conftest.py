@@ -22,6 +22,8 @@ from tests.third_parties import serving
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.database.connection import Connection, Message
+from amphibase.gateway.auth.audit import AuditLog
 from amphibase.gateway.auth.service import AuthApp
 from amphibase.gateway.auth.settings import AuthSettings, load_auth_settings
 from amphibase.gateway.inbox import Inbox
@@ -177,3 +179,21 @@ async def receiver() -> AsyncIterator[Receiver]:
         receiver.url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         async with serving(app, listener):
             yield receiver
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each round trip of all connections, how many statements it has executed."""
+    executed: list[int] = []
+    send = Connection.send
+
+    async def note(self: Connection, messages: list[Message], **options: Any) -> Any:
+        executed.append(len(messages))
+        return await send(self, messages, **options)
+
+    async def leave(self: AuditLog) -> None:
+        """Sweep nothing, which may happen at any time."""
+
+    monkeypatch.setattr(Connection, "send", note)
+    monkeypatch.setattr(AuditLog, "sweep", leave)
+    return executed

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 from collections import Counter
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -12,9 +11,6 @@ import psycopg
 import pytest
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
-
-from amphibase.database.connection import Connection, Message
-from amphibase.gateway.auth.audit import AuditLog
 
 SITE = "http://127.0.0.1:3000"
 VERIFIER = "a-verifier-of-at-least-forty-three-characters-1234"
@@ -312,24 +308,6 @@ async def test_an_email_to_an_address_that_is_not_the_users_any_more_is_void(
         await api.put(f"/admin/users/{user['id']}", body, token=SERVICE)
     response = await api.post("/verify", {"type": "recovery", "token_hash": api.message().token})
     assert rejection(response) == (403, "otp_expired")
-
-
-@pytest.fixture
-def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Of each round trip of all connections, how many statements it has executed."""
-    executed: list[int] = []
-    send = Connection.send
-
-    async def note(self: Connection, messages: list[Message], **options: Any) -> Any:
-        executed.append(len(messages))
-        return await send(self, messages, **options)
-
-    async def leave(self: AuditLog) -> None:
-        """Sweep nothing, which may happen at any time."""
-
-    monkeypatch.setattr(Connection, "send", note)
-    monkeypatch.setattr(AuditLog, "sweep", leave)
-    return executed
 
 
 @pytest.mark.parametrize("more", [{}, PKCE])

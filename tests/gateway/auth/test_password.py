@@ -308,3 +308,23 @@ async def test_nobody_is_shown_how_the_next_user_of_their_address_signs_in(api: 
     user = (await signing_in).json()["user"]
     assert user["id"] == ann["id"]
     assert {identity["user_id"] for identity in user["identities"]} <= {ann["id"]}
+
+
+async def test_a_sign_in_that_fails_executes_as_many_statements_without_an_account(
+    serve: ServeAuth, trips: list[int]
+) -> None:
+    api = await serve(external_phone_enabled=True, sms_autoconfirm=True, mailer_autoconfirm=False)
+    await api.create()
+    await api.create("bob@example.com", phone="49123", phone_confirm=True)
+    for name, addresses in (
+        ("email", ("ann@example.com", "eve@example.com")),
+        ("phone", ("49123", "49124")),
+    ):
+        counts = []
+        for address in addresses:
+            trips.clear()
+            body = {name: address, "password": "wrong"}
+            rejected = await api.post("/token?grant_type=password", body)
+            assert rejection(rejected) == (400, "invalid_credentials")
+            counts.append([*trips])
+        assert counts[0] == counts[1] != []

@@ -103,9 +103,7 @@ async def _user(core: Core, body: PasswordGrant) -> AuthUser | None:
     if body.phone:
         if not core.settings.external_phone_enabled:
             raise AuthError(codes.PHONE_LOGIN_DISABLED)
-        phone = normalized_phone(body.phone)
-        async with core.database.read() as connection:
-            return await core.users.find_by_phone(connection, phone)
+        return await core.users.read_by_phone(normalized_phone(body.phone))
     if not body.email:
         raise invalid("missing email or phone")
     if not core.settings.external_email_enabled:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Row,
     Select,
@@ -27,7 +28,7 @@ from amphibase.accounts.user_states import is_banned
 from amphibase.accounts.users import Users
 from amphibase.column_defaults import utc_now
 from amphibase.database.pipeline_database import PipelineDatabase
-from amphibase.database.sql_connection import SqlConnection, StatementResult
+from amphibase.database.sql_connection import SqlConnection, StatementResult, Values
 from amphibase.database.together import read_together
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, database_errors
@@ -89,15 +90,15 @@ class AuthUsers:
             _oldest_first(table).where(table.c.user_id == bindparam("its_user"))
             for table in (self._identities, self._factors)
         ]
-        by_email = rows.with_email(bindparam("address"))
-        id = by_email.with_only_columns(tables.users.c.id).scalar_subquery()
-        self._by_email = [
-            by_email,
-            *(
-                _oldest_first(table).where(table.c.user_id == id)
-                for table in (self._identities, self._factors)
-            ),
-        ]
+        self._by_email = self._with_parts(rows.with_email(bindparam("address")))
+        by_phone = select(self._users).where(self._has_phone(bindparam("number")))
+        self._by_phone = self._with_parts(by_phone)
+
+    def _with_parts(self, query: Select[Any]) -> list[Select[Any]]:
+        """Return the query of a user, and those of their identities and factors."""
+        id = query.with_only_columns(self._users.c.id).scalar_subquery()
+        tables = (self._identities, self._factors)
+        return [query, *(_oldest_first(table).where(table.c.user_id == id) for table in tables)]
 
     # Reading
 
@@ -136,10 +137,14 @@ class AuthUsers:
 
     async def read_by_email(self, email: str) -> AuthUser | None:
         """Return the user that `find_by_email` finds, in one round trip and no transaction."""
-        values = {"address": email.lower()}
-        found, *parts = await self._database.fetch(
-            *((statement, values) for statement in self._by_email)
-        )
+        return await self._read(self._by_email, {"address": email.lower()})
+
+    async def read_by_phone(self, phone: str) -> AuthUser | None:
+        """Return the user that `find_by_phone` finds, as `read_by_email` does."""
+        return await self._read(self._by_phone, {"number": phone})
+
+    async def _read(self, queries: Sequence[Select[Any]], values: Values) -> AuthUser | None:
+        found, *parts = await self._database.fetch(*((query, values) for query in queries))
         row = found.one_or_none()
         return _whole(row, parts) if row is not None else None
 
@@ -147,9 +152,10 @@ class AuthUsers:
         self, connection: SqlConnection, phone: str, *, lock: bool = False
     ) -> AuthUser | None:
         """Return the user with that number, digits alone."""
-        users = self._users
-        condition = (users.c.phone == phone) & users.c.deleted_at.is_(None)
-        return await self._one(connection, condition, lock)
+        return await self._one(connection, self._has_phone(phone), lock)
+
+    def _has_phone(self, phone: str | BindParameter[str]) -> ColumnElement[bool]:
+        return (self._users.c.phone == phone) & self._users.c.deleted_at.is_(None)
 
     async def find_by_new_phone(self, connection: SqlConnection, phone: str) -> AuthUser | None:
         """Return the user who requested last a change to that number; locked."""
