@@ -97,6 +97,26 @@ async def test_without_the_claims_of_the_hook_nobody_signs_in(
     assert api.rows("SELECT 1 FROM auth.sessions") == []
 
 
+async def test_what_a_trigger_rejects_before_a_hook_runs_is_no_failure_of_the_hook(
+    serve: ServeAuth, function: Callable[[str], None]
+) -> None:
+    function(ADDS_TEAM)
+    api = await serve(**calling("custom_access_token"))
+    api.rows(
+        "CREATE FUNCTION public.raising() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'no sessions today'; END $$;"
+        "CREATE TRIGGER raising BEFORE INSERT ON auth.sessions"
+        " FOR EACH ROW EXECUTE FUNCTION public.raising()"
+    )
+    try:
+        await api.create()
+        rejected = await api.sign_in()
+    finally:
+        api.rows("DROP FUNCTION public.raising CASCADE")
+    assert rejected.status_code == 500
+    assert rejected.json() == {"code": "P0001", "message": "no sessions today"}
+
+
 async def test_a_url_gets_a_signed_request(serve: ServeAuth, receiver: Receiver) -> None:
     receiver.respond = lambda event: JSONResponse({"claims": {**event["claims"], "team": 5}})
     api = await serve(**calling("custom_access_token", receiver))

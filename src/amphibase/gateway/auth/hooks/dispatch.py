@@ -88,8 +88,9 @@ async def _call_function(
         # Without a type the function's own decides: json or jsonb.
         bindparam("payload", type_=NULLTYPE)
     )
+    # With what is queued, whose error is none of the hook's.
+    timeout = (await connection.execute(_SET_TIMEOUT)).one()[0]
     try:
-        timeout = (await connection.execute(_SET_TIMEOUT)).one()[0]
         value = (await connection.execute(call, {"payload": payload})).scalar_one()
         await connection.execute(_RESTORE_TIMEOUT, {"timeout": timeout})
     except psycopg.Error as error:
