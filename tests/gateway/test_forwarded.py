@@ -14,3 +14,11 @@ def test_no_host_fills_the_memory(length: int) -> None:
     headers = dict(forwarded.with_origin([], SCOPE, host))
     assert headers[b"x-forwarded-host"] == host
     assert forwarded._origin.cache_info().currsize == (1 if length < 256 else 0)
+
+
+def test_what_the_client_says_of_its_origin_is_left_out() -> None:
+    forged = [(b"x-forwarded-for", b"198.51.100.1"), (b"x-real-ip", b"198.51.100.1")]
+    headers = forwarded.with_origin([*forged, (b"accept", b"*/*")], SCOPE, b"api.example")
+    assert not set(forged) & set(headers)
+    assert (b"accept", b"*/*") in headers
+    assert (b"x-forwarded-for", b"192.0.2.7") in headers

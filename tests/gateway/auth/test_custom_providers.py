@@ -304,3 +304,43 @@ async def test_users_sign_in_by_one_of_oauth(
     assert (user["email"], user["identities"][0]["id"]) == ("ann@example.com", "7")
     del third_party.pages["me"]["sub"]
     assert query_of(await sign_in(api, name="custom:acme"))["error"] == "server_error"
+
+
+@pytest.mark.parametrize(
+    "private",
+    [
+        {"discovery_url": "https://127.0.0.2/configuration"},
+        {"token_url": "https://127.0.0.2/token"},
+        {"userinfo_url": "https://127.0.0.2/me"},
+    ],
+)
+async def test_what_leads_to_a_private_network_since_it_was_registered_is_not_asked(
+    api: Api, private: dict[str, str]
+) -> None:
+    api.rows("DELETE FROM auth.custom_oauth_providers")
+    columns = {**(OPENID if "discovery_url" in private else OAUTH), **private}
+    if "discovery_url" not in private:
+        del columns["issuer"]
+    values = ", ".join(f"'{value}'" for value in columns.values())
+    api.rows(f"INSERT INTO auth.custom_oauth_providers ({', '.join(columns)}) VALUES ({values})")
+    response = await api.get("/authorize?provider=custom:acme")
+    assert rejection(response) == (400, "validation_failed")
+    assert response.json()["message"] == "URL cannot resolve to loopback addresses"
+
+
+@pytest.mark.usefixtures("loopback")
+async def test_the_registration_decides_what_a_client_and_a_configuration_may_say(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(uri_allow_list=APP)
+    api.rows("DELETE FROM auth.custom_oauth_providers")
+    body = {
+        **OPENID, "client_id": CLIENT, "client_secret": SECRET, "issuer": third_party.url,
+        "authorization_params": {"prompt": "login"},
+    }  # fmt: skip
+    assert (await api.post(PATH, body, token=SERVICE)).status_code == 201
+    path = "/authorize?provider=custom:acme&prompt=none"
+    asked = parse_qs(urlsplit((await api.get(path)).headers["location"]).query)
+    assert asked["prompt"] == ["login"]
+    third_party.issuer = "https://another.example"
+    assert rejection(await api.get(path)) == (500, "unexpected_failure")

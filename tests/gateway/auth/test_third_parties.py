@@ -433,3 +433,14 @@ async def test_of_several_first_sign_ins_at_once_one_adds_the_user(
     users = await asyncio.gather(*(user_of(api, response) for response in responses))
     assert len({user["id"] for user in users}) == 1
     assert all(len(user["identities"]) == 1 for user in users)
+
+
+async def test_a_sign_in_ends_at_the_site_where_its_url_is_no_longer_allowed(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    before = await serve(**registered(third_party))
+    begun = await before.get(f"/authorize?provider=keycloak&redirect_to={APP}")
+    after = await serve(**registered(third_party, uri_allow_list=""))
+    state = query_of(begun)["state"]
+    response = await after.get(f"/callback?error=access_denied&state={state}")
+    assert response.headers["location"].startswith("http://127.0.0.1:3000?error=access_denied")

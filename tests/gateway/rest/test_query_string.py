@@ -84,6 +84,12 @@ def test_select_names_columns_and_relations(text: str, items: list[object]) -> N
     assert read(f"select={text}")[0].select == tuple(items)
 
 
+def test_the_values_of_one_request_are_no_other_requests() -> None:
+    _, values = read_query("a=eq.1")
+    values[0] = "changed"
+    assert read_query("a=eq.1")[1] == ["1"]
+
+
 def test_an_empty_select_is_as_if_it_were_missing() -> None:
     assert read("select=&a=eq.1") == read("a=eq.1")
 
