@@ -7,7 +7,6 @@ from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     PydanticBaseSettingsSource,
-    SettingsConfigDict,
 )
 
 from amphibase.gateway.config_environment import settings_environment
@@ -36,16 +35,6 @@ class ConfigTomlSource(PydanticBaseSettingsSource):
 
 class EnvironmentSettings(LoadedSettings):
     """Settings of the gateway that are read from the environment and `.env` alone."""
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
 
     @classmethod
     def settings_customise_sources(

@@ -83,15 +83,6 @@ Endpoint = SqlEndpoint | SupabaseEndpoint
 class EndSettings(LoadedSettings):
     """The variables of one role."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
-
     database_url: SecretStr | None = None
     files_url: SecretStr | None = None
     supabase_url: str | None = None

@@ -56,16 +56,7 @@ def _names(field: str) -> AliasChoices:
 class Settings(OAuthSettings):
     """The whole configuration; build it with `load_settings()` to get readable errors."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-        alias_generator=AliasGenerator(validation_alias=_names),
-    )
+    model_config = SettingsConfigDict(alias_generator=AliasGenerator(validation_alias=_names))
 
     environment: Literal["development", "production"] = Field(
         "development", examples=["production"]

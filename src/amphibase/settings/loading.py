@@ -45,7 +45,16 @@ Networks = Annotated[CommaSeparated, AfterValidator(_networks)]
 class LoadedSettings(BaseSettings):
     """The base of all settings."""
 
-    model_config = SettingsConfigDict(defer_build=True)  # most are bases of others alone
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        defer_build=True,  # most are bases of others alone
+    )
 
     @classmethod
     def key_of(cls, field: str) -> str | None:
