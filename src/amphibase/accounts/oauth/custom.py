@@ -7,7 +7,7 @@ from typing import Any
 from amphibase.accounts.external_identities import ExternalIdentity
 from amphibase.accounts.oauth import profiles
 from amphibase.accounts.oauth.http import ProviderError, get_json
-from amphibase.accounts.oauth.providers import OPENID_SCOPES, FlowSecrets, OAuth, OpenIdConnect
+from amphibase.accounts.oauth.providers import OPENID_SCOPES, OAuth, OpenIdConnect
 from amphibase.settings.oauth import ProviderSettings
 
 
@@ -65,20 +65,13 @@ class CustomOpenIdConnect(OpenIdConnect):
         self._registration = registration
         self._audiences = settings.client_ids
         self._has_pkce = registration.has_pkce
+        self._parameters = registration.parameters
         self.openid.expect(issuer, discovery_url, check_url)
 
-    async def authorization_url(
-        self,
-        redirect_uri: str,
-        state: str,
-        secrets: FlowSecrets,
-        scopes: Sequence[str],
-        extra: Mapping[str, str],
-    ) -> str:
+    def _scopes_with(self, scopes: Sequence[str]) -> list[str]:
         wanted = list(scopes or self._registration.scopes)
-        self._scopes = wanted if "openid" in wanted else [OPENID_SCOPES[0], *wanted]
-        more = {**extra, **self._registration.parameters}
-        return await super().authorization_url(redirect_uri, state, secrets, (), more)
+        wanted = wanted if "openid" in wanted else [OPENID_SCOPES[0], *wanted]
+        return list(dict.fromkeys(wanted))
 
     async def identity(self, claims: Mapping[str, Any]) -> ExternalIdentity:
         return self._registration.identity(claims)
@@ -104,18 +97,10 @@ class CustomOAuth(OAuth):
         self._registration = registration
         self._userinfo = userinfo
         self._has_pkce = registration.has_pkce
+        self._parameters = registration.parameters
 
-    async def authorization_url(
-        self,
-        redirect_uri: str,
-        state: str,
-        secrets: FlowSecrets,
-        scopes: Sequence[str],
-        extra: Mapping[str, str],
-    ) -> str:
-        self._scopes = scopes or self._registration.scopes
-        more = {**extra, **self._registration.parameters}
-        return await super().authorization_url(redirect_uri, state, secrets, (), more)
+    def _scopes_with(self, scopes: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys(scopes or self._registration.scopes))
 
     async def profile(self, access_token: str) -> ExternalIdentity:
         claims = await get_json(self._userinfo, token=access_token)

@@ -81,6 +81,7 @@ class OpenIdConnect:
         self.posts_back = posts_back
         self._audiences = settings.client_ids[:1]
         self._has_pkce = True
+        self._parameters: Mapping[str, str] = {}
         self.openid = OpenIdProvider(f"{url}/v2.0" if name == "azure" else url)
 
     async def authorization_url(
@@ -96,11 +97,15 @@ class OpenIdConnect:
         return await (await self._client()).get_authorization_url(
             redirect_uri,
             state,
-            list(dict.fromkeys((*self._scopes, *scopes))),
+            self._scopes_with(scopes),
             secrets.challenge if self._has_pkce else None,
             "S256" if self._has_pkce else None,
-            {**extra, **mode, "nonce": secrets.nonce},
+            {**extra, **self._parameters, **mode, "nonce": secrets.nonce},
         )
+
+    def _scopes_with(self, scopes: Sequence[str]) -> list[str]:
+        """Return what is asked for where a request asks for these."""
+        return list(dict.fromkeys((*self._scopes, *scopes)))
 
     async def exchange(
         self, response: Mapping[str, str], redirect_uri: str, secrets: FlowSecrets
@@ -173,6 +178,7 @@ class OAuth:
         self._client = _oauth_client(settings, authorize, token)
         self._scopes = scopes
         self._has_pkce = True
+        self._parameters: Mapping[str, str] = {}
 
     async def authorization_url(
         self,
@@ -183,15 +189,18 @@ class OAuth:
         extra: Mapping[str, str],
     ) -> str:
         """Return where a browser is sent to."""
-        scopes = list(dict.fromkeys((*self._scopes, *scopes)))
         return await self._client.get_authorization_url(
             redirect_uri,
             state,
-            scopes,
+            self._scopes_with(scopes),
             secrets.challenge if self._has_pkce else None,
             "S256" if self._has_pkce else None,
-            dict(extra),
+            {**extra, **self._parameters},
         )
+
+    def _scopes_with(self, scopes: Sequence[str]) -> list[str]:
+        """Return what is asked for where a request asks for these."""
+        return list(dict.fromkeys((*self._scopes, *scopes)))
 
     async def exchange(
         self, response: Mapping[str, str], redirect_uri: str, secrets: FlowSecrets
