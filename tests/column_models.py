@@ -93,7 +93,7 @@ class Kinds(EveryKind, Base):
     """With a key that the database counts, and never gives to two rows, one after the other."""
 
     __tablename__ = "t_kinds"
-    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+    __table_args__ = ({"sqlite_autoincrement": True},)
     __access__ = Access(read=everyone, write=everyone)
 
     id: Mapped[int] = mapped_column(primary_key=True, sort_order=-1)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ async def test_what_the_application_itself_raises_is_reported_with_its_traceback
     tmp_path: Path,
 ) -> None:
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI):  # type: ignore[no-untyped-def]
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         raise KeyError("mistake")
         yield
 
@@ -116,7 +117,7 @@ async def test_an_expected_error_of_the_applications_own_start_is_one_line_too(
     tmp_path: Path, error: Exception
 ) -> None:
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI):  # type: ignore[no-untyped-def]
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         raise error
         yield
 
