@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -119,6 +120,11 @@ class Message:
     @property
     def token(self) -> str:
         return parse_qs(urlsplit(self.link).query)["token"][0]
+
+
+def time_of(text: str) -> datetime:
+    """Return the time of a timestamp; texts do not compare, since zeros at the end are left out."""
+    return datetime.fromisoformat(text)
 
 
 def rejection(response: httpx.Response) -> tuple[int, str]:

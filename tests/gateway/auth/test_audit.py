@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.gateway.auth.api import ANON, PASSWORD, SECRET, SERVICE, Api
+from tests.gateway.auth.api import ANON, PASSWORD, SECRET, SERVICE, Api, time_of
 from tests.gateway.auth.conftest import ServeAuth
 from tests.gateway.auth.test_factors import enrolled, verified
 
@@ -73,7 +73,7 @@ async def test_the_administration_lists_and_searches_what_is_recorded(
     response = await api.get(f"/admin/audit?{query}", token=SERVICE)
     entries = response.json()
     assert sorted(entry["payload"]["action"] for entry in entries) == expected
-    assert entries == sorted(entries, key=lambda entry: entry["created_at"], reverse=True)
+    assert entries == sorted(entries, key=lambda entry: time_of(entry["created_at"]), reverse=True)
     assert {*entries[0]} == {"id", "payload", "created_at", "ip_address"}
     total = 3 if "per_page" in query else len(expected)
     assert response.headers["x-total-count"] == str(total)
