@@ -238,6 +238,7 @@ RARELY_NEEDED = (
     *("amphibase.gateway.storage.s3.service", "amphibase.http", "amphibase.supabase"),
     *("amphibase.models", "amphibase.settings.application"),
     *("greenlet", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.asyncio", "sqlalchemy.orm"),
+    *("cryptography", "jwt"),
 )
 
 

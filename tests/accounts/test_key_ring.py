@@ -8,6 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from amphibase import ConfigurationError, InvalidToken, load_settings
 from amphibase.accounts.jwt.key import Key
@@ -127,3 +129,9 @@ def test_derived_secrets_differ_by_purpose_and_by_key() -> None:
     one, two = KeyRing([Key.generate()]), KeyRing([Key.generate()])
     assert one.derive("a") == one.derive("a")
     assert len({one.derive("a"), one.derive("b"), two.derive("a")}) == 3
+
+
+@pytest.mark.parametrize("key", [Key.generate(), Key.from_secret("s" * 64)], ids=["pair", "secret"])
+def test_derived_secrets_are_those_of_hkdf(key: Key) -> None:
+    hkdf = HKDF(hashes.SHA256(), length=32, salt=None, info=b"amphibase a")
+    assert key.derive("a") == hkdf.derive(key.material())

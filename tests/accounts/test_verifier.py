@@ -84,9 +84,9 @@ HEADER = json.dumps({"alg": "HS256"}).encode()
 def test_a_token_that_is_not_valid_is_rejected_with_the_reason(
     token: str, fault: TokenFault
 ) -> None:
-    ring = KeyRing([EC, Key("HS256", SECRET.encode(), SECRET.encode(), None)])
+    ring = KeyRing([EC, SHARED])
     if fault is TokenFault.KEY:
-        ring = KeyRing([EC, Key("HS256", SECRET.encode(), SECRET.encode(), "shared")])
+        ring = KeyRing([EC, Key.from_secret(SECRET, "shared")])
     for _ in range(2):  # the second time from the cache, as far as it is in it
         with pytest.raises(TokenRejected) as caught:
             ring.verify(token, audience="ours", required=("sub",))
@@ -134,13 +134,13 @@ def test_a_verified_token_is_rejected_once_it_has_expired(
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tokens whose signature is checked meanwhile."""
     checked: list[str] = []
-    decode = jwt.api_jws.decode
+    payload = Key.payload
 
-    def counted(token: str, *arguments: Any, **options: Any) -> Any:
+    def counted(key: Key, token: str) -> bytes:
         checked.append(token)
-        return decode(token, *arguments, **options)
+        return payload(key, token)
 
-    monkeypatch.setattr(jwt.api_jws, "decode", counted)
+    monkeypatch.setattr(Key, "payload", counted)
     return checked
 
 

@@ -1,6 +1,7 @@
 """A project's tokens: who signs them, and whose are taken."""
 
 import json
+import stat
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ from tests.gateway.conftest import ProjectDatabase
 from tests.websockets import connect
 
 from amphibase.accounts.jwt.key import Key
-from amphibase.accounts.jwt.key_file import read_jwks
+from amphibase.accounts.jwt.key_file import read_jwks, write_key_file
 from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.build import Project, build, check
@@ -38,6 +39,51 @@ def test_users_tokens_are_signed_by_a_key_of_the_folder_that_stays(tmp_path: Pat
     token = project_in(tmp_path).tokens.issue({"role": "authenticated"})
     assert jwt.get_unverified_header(token)["alg"] == "ES256"
     assert project_in(tmp_path).tokens.verify(token)["role"] == "authenticated"
+
+
+def test_a_folder_gets_its_signing_key_when_it_is_first_used(tmp_path: Path) -> None:
+    tokens = project_in(tmp_path).tokens
+    derived = tokens.derive("refresh token")
+    assert tokens.verify(KEYS.anon)["role"] == "anon"
+    assert [path.name for path in tmp_path.iterdir()] == ["root.key"]
+    tokens.issue({"role": "authenticated"})
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"root.key": 0o600, "keys.json": 0o600}
+    assert project_in(tmp_path).tokens.derive("refresh token") == derived
+
+
+def test_a_folder_of_an_earlier_version_keeps_what_was_derived_from_its_key(
+    tmp_path: Path,
+) -> None:
+    key = Key.generate()
+    write_key_file(tmp_path / "keys.json", [key, Key.generate()])
+    for _ in range(2):
+        tokens = project_in(tmp_path).tokens
+        assert tokens.derive("refresh token") == key.derive("refresh token")
+        assert next(each["kid"] for each in tokens.jwks()["keys"]) == key.kid
+        assert len(tokens.jwks()["keys"]) == 2
+
+
+@pytest.mark.parametrize("content", ["", "short", "c2hvcnQ=", "ä"])
+def test_a_root_file_that_holds_no_secret_is_one_readable_line(
+    tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "root.key").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"root.key does not hold a secret"):
+        _ = project_in(tmp_path).tokens
+
+
+def test_a_key_file_that_is_wrong_is_reported_when_a_key_of_it_is_used(tmp_path: Path) -> None:
+    key_file = tmp_path / "keys.json"
+    write_key_file(key_file, [Key.generate()])
+    assert project_in(tmp_path).tokens.derive("refresh token")
+    jwk = json.loads(key_file.read_text())["keys"][0]
+    key_file.write_text(json.dumps({"keys": [{**jwk, "x": jwk["y"]}]}))
+    with pytest.raises(ConfigurationError, match=r"keys.json holds a key that is no EC key"):
+        project_in(tmp_path).tokens.issue({})
+    key_file.write_text("hidden")
+    with pytest.raises(ConfigurationError, match="is not a JSON Web Key Set"):
+        _ = project_in(tmp_path).tokens
 
 
 def test_with_a_secret_of_ones_own_they_are_signed_by_it(tmp_path: Path) -> None:

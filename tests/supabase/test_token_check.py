@@ -135,7 +135,7 @@ async def test_a_public_key_is_no_shared_secret(check: LocalTokenCheck, key_set:
     """The oldest attack on key sets: a token signed by HS256 with the text of a public key."""
     jwk = OLD.jwks()["keys"][0]
     for secret in (jwk["x"], jwk["kid"], str(jwk)):
-        forged = KeyRing([Key("HS256", secret.encode(), secret.encode(), jwk["kid"])])
+        forged = KeyRing([Key.from_secret(secret, jwk["kid"])])
         with pytest.raises(InvalidToken):
             await check.admit(token(forged))
     assert key_set.requests == 1
@@ -151,7 +151,7 @@ async def test_secrets_and_unknown_kinds_in_a_key_set_are_ignored(
     await check.start()
     await check.admit(token(OLD))
     with pytest.raises(InvalidToken):
-        await check.admit(token(KeyRing([Key("HS256", secret, secret, "1")])))
+        await check.admit(token(KeyRing([Key.from_secret(secret, "1")])))
 
 
 async def test_a_project_without_keys_needs_its_secret(

@@ -12,8 +12,6 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
 _FORM = re.compile(
     r"\$fbscrypt\$v=1,n=(\d{1,2}),r=(\d{1,2}),p=(\d{1,2})"
     r"(?:,ss=([A-Za-z0-9+/=]+))?,sk=([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+)"
@@ -62,6 +60,12 @@ class FirebaseScrypt:
             dklen=KEY_BYTES,
             maxmem=2 * MAX_MEMORY,
         )
+        from cryptography.hazmat.primitives.ciphers import (  # few passwords are Firebase's
+            Cipher,
+            algorithms,
+            modes,
+        )
+
         counter = modes.CTR(bytes(16))
         encryptor = Cipher(algorithms.AES(key), counter).encryptor()
         return hmac.compare_digest(encryptor.update(self.signer_key), self.hashed)

@@ -91,23 +91,25 @@ class Project:
         from amphibase.accounts.jwt.key import Key
         from amphibase.accounts.jwt.key_file import (
             KEY_FILE,
-            read_key_file,
-            write_key_file,
+            ROOT_FILE,
+            read_key_file_later,
+            read_root_file,
         )
         from amphibase.accounts.jwt.key_ring import KeyRing
-        from amphibase.accounts.jwt.signing_keys import read_signing_keys
 
-        own = [Key.from_secret(self.keys.secret)]
+        root = Key.from_secret(self.keys.secret)
+        own = [root]
         if not self.signs_with_secret:
-            path = self.folder / KEY_FILE
-            if not path.exists():
-                write_key_file(path, [Key.generate()], overwrite=False)
-            own = [*read_key_file(path), *own]
+            key_file = self.folder / KEY_FILE
+            root = read_root_file(self.folder / ROOT_FILE, key_file)
+            own = [*read_key_file_later(key_file), *own]
         if not self.jwt_keys:
-            return KeyRing([*own, *self.foreign_keys], published=own)
+            return KeyRing([*own, *self.foreign_keys], published=own, root=root)
+        from amphibase.accounts.jwt.signing_keys import read_signing_keys  # few have them
+
         # What signed before goes on verifying, and what was derived from it stays what it was.
         rotated = read_signing_keys(self.jwt_keys)
-        return KeyRing([*rotated, *own, *self.foreign_keys], published=rotated, root=own[0])
+        return KeyRing([*rotated, *own, *self.foreign_keys], published=rotated, root=root)
 
 
 def build(project: Project) -> Gateway:

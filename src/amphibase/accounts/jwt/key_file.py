@@ -1,15 +1,15 @@
 """Files and texts of keys: JSON Web Key Sets (RFC 7517), of one's own and of others."""
 
+import base64
 import json
 import os
 import secrets
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jwt
-
-from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key import ES256, Halves, Key
 from amphibase.errors import ConfigurationError
 from amphibase.redaction import redacted_logger
 
@@ -18,6 +18,11 @@ logger = redacted_logger("amphibase.accounts")
 KEY_FILE = "keys.json"
 """The name of the file in DATA_DIR."""
 
+ROOT_FILE = "root.key"
+"""The name of a project's file with the secret that others are derived from."""
+
+ROOT_BYTES = 32
+
 
 def read_key_file(path: Path) -> list[Key]:
     """Read the private keys of a file: a JWK set, or one JWK.
@@ -25,21 +30,56 @@ def read_key_file(path: Path) -> list[Key]:
     Raises:
         ConfigurationError: says what is wrong with the file, and nothing of its content.
     """
+    return [_parsed(path, jwk) for jwk in _read_file(path)]
+
+
+def read_key_file_later(path: Path) -> list[Key]:
+    """Return the keys of a file as `read_key_file` does, each of them read when it is first needed;
+    where there is no file yet, it is made then, with a new key.
+
+    Raises:
+        ConfigurationError: the file is not a set of keys.
+    """
+    if not path.exists():
+        return [Key(ES256, partial(_make_file, path))]
+    return [Key(ES256, partial(_halves, path, jwk)) for jwk in _read_file(path)]
+
+
+def _make_file(path: Path) -> Halves:
+    write_key_file(path, [Key.generate()], overwrite=False)
+    return read_key_file(path)[0].halves
+
+
+def _halves(path: Path, jwk: Any) -> Halves:
+    return _parsed(path, jwk).halves
+
+
+def _parsed(path: Path, jwk: Any) -> Key:
     try:
-        content = json.loads(path.read_text("utf-8"))
-        keys = content.get("keys", [content])
-        parsed = [Key.from_jwk(jwk) for jwk in keys]
-        if not parsed:
-            raise ValueError("holds no key")
-    except OSError as error:
-        raise ConfigurationError(f"The key file {path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        raise ConfigurationError(
-            f"The key file {path} is not a JSON Web Key Set; `amphibase keys generate` makes one"
-        ) from None
+        return Key.from_jwk(jwk)
+    except (TypeError, AttributeError):
+        raise _no_key_set(path) from None
     except ValueError as error:
         raise ConfigurationError(f"The key file {path} {error}") from None
-    return parsed
+
+
+def _read_file(path: Path) -> list[Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        jwks = list(content.get("keys", [content]))
+    except OSError as error:
+        raise ConfigurationError(f"The key file {path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, AttributeError):
+        raise _no_key_set(path) from None
+    if not jwks:
+        raise ConfigurationError(f"The key file {path} holds no key")
+    return jwks
+
+
+def _no_key_set(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"The key file {path} is not a JSON Web Key Set; `amphibase keys generate` makes one"
+    )
 
 
 def write_key_file(path: Path, keys: Iterable[Key], *, overwrite: bool = True) -> None:
@@ -52,6 +92,34 @@ def write_key_file(path: Path, keys: Iterable[Key], *, overwrite: bool = True) -
         ConfigurationError: the folder cannot be written.
     """
     text = json.dumps({"keys": [key.private_jwk() for key in keys]}, indent=2) + "\n"
+    _write_private(path, text, overwrite=overwrite)
+
+
+def read_root_file(path: Path, key_file: Path) -> Key:
+    """Return the secret that others are derived from, which is made where there is none yet.
+
+    It is the material of the first key of the key file where that is there already, so that what
+    was derived of it before stays what it was.
+
+    Raises:
+        ConfigurationError: the file holds no secret, or cannot be read or written.
+    """
+    if not path.exists():
+        made = read_key_file(key_file)[0].material() if key_file.exists() else None
+        secret = made or secrets.token_bytes(ROOT_BYTES)
+        _write_private(path, base64.b64encode(secret).decode() + "\n", overwrite=False)
+    try:
+        secret = base64.b64decode(path.read_text("ascii").strip(), validate=True)
+    except OSError as error:
+        raise ConfigurationError(f"The key file {path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        secret = b""
+    if len(secret) < ROOT_BYTES:
+        raise ConfigurationError(f"The key file {path} does not hold a secret in base64")
+    return Key.from_secret(secret)
+
+
+def _write_private(path: Path, text: str, *, overwrite: bool) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,9 +192,11 @@ def _verifies(jwk: Any) -> bool:
 
 
 def _key(jwk: dict[str, Any]) -> Key | None:
+    import jwt
+
     try:
         key = jwt.PyJWK(jwk)
     except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):
         return None
     public = key.key.public_key() if hasattr(key.key, "public_key") else key.key
-    return Key(key.algorithm_name, None, public, key.key_id)
+    return Key.of(key.algorithm_name, None, public, key.key_id)

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import jwt
-
 from amphibase.accounts.jwt.claimed_caller import AUDIENCE
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_file import KEY_FILE, read_key_file, write_key_file
@@ -44,9 +42,7 @@ class KeyRing(TokenVerifier):
 
     def issue(self, claims: Mapping[str, Any]) -> str:
         """Sign the claims with the first key."""
-        key = self._keys[0]
-        headers = {"kid": key.kid} if key.kid else None
-        return jwt.encode(dict(claims), key.signing, algorithm=key.algorithm, headers=headers)
+        return self._keys[0].sign(claims)
 
     def jwks(self) -> dict[str, Any]:
         """Return the public keys as a JSON Web Key Set (RFC 7517), without shared secrets."""

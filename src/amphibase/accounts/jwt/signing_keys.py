@@ -72,12 +72,12 @@ def _key(jwk: dict[str, Any], number: int) -> Key:
     if isinstance(value, bytes):
         if len(value) < MIN_SECRET_BYTES:
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes in key {number}")
-        return Key(algorithm, value, value, kid)
+        return Key.of(algorithm, value, value, kid)
     if algorithm.startswith("RS") and value.key_size < MIN_RSA_BITS:
         raise ValueError(f"must have at least {MIN_RSA_BITS} bits in key {number}")
     if hasattr(value, "public_key"):
-        return Key(algorithm, value, value.public_key(), kid)
-    return Key(algorithm, None, value, kid)
+        return Key.of(algorithm, value, value.public_key(), kid)
+    return Key.of(algorithm, None, value, kid)
 
 
 def _is_of_algorithm(key: Any, algorithm: str) -> bool:

@@ -1,7 +1,7 @@
 """The check of a JSON Web Token: whether one of the keys signed it, and whether it is valid now.
 
 What a token's header says of its algorithm is never believed: each key pins its own (RFC 8725,
-section 3.1), and PyJWT compares signatures in constant time. A signature is checked once, the times
+section 3.1), and signatures are compared in constant time. A signature is checked once, the times
 every time.
 """
 
@@ -14,9 +14,7 @@ from time import time
 from types import MappingProxyType
 from typing import Any
 
-import jwt
-from jwt.utils import base64url_decode
-
+from amphibase.accounts.jwt.compact import decode_part
 from amphibase.accounts.jwt.key import Key
 from amphibase.backend import Claims
 from amphibase.errors import InvalidToken
@@ -56,11 +54,13 @@ class TokenRejected(InvalidToken):
     Attributes:
         fault: why; the services differ in what they reveal of it to clients.
         reason: the same for people.
+        expired: when it did, in seconds since 1970, if that is why.
     """
 
-    def __init__(self, fault: TokenFault, reason: str = "") -> None:
+    def __init__(self, fault: TokenFault, reason: str = "", expired: float | None = None) -> None:
         self.fault = fault
         self.reason = reason or fault.value
+        self.expired = expired
         if fault is TokenFault.EXPIRED:
             super().__init__("The access token has expired")
         else:
@@ -119,7 +119,7 @@ class TokenVerifier:
         now = time()
         if not now < verified.expires + leeway:
             self._verified.pop(token, None)
-            raise TokenRejected(TokenFault.EXPIRED)
+            raise TokenRejected(TokenFault.EXPIRED, expired=verified.expires)
         if now < verified.begins - CLOCK_SKEW:
             raise TokenRejected(TokenFault.NOT_YET_VALID)
         if checks_issued_at and now < verified.issued - CLOCK_SKEW:
@@ -145,8 +145,8 @@ class TokenVerifier:
             raise TokenRejected(TokenFault.KEY)
         for key in keys:
             try:
-                payload = jwt.api_jws.decode(token, key.verifying, algorithms=[key.algorithm])
-            except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+                payload = key.payload(token)
+            except (ValueError, RecursionError):
                 continue
             return _read_claims(payload)
         raise TokenRejected(TokenFault.SIGNATURE)
@@ -157,7 +157,7 @@ def _header(token: str) -> Mapping[str, Any]:
     if len(parts) != 3:
         raise TokenRejected(TokenFault.PARTS, f"Expected 3 parts in JWT; got {len(parts)}")
     try:
-        header = json.loads(base64url_decode(parts[0]))
+        header = json.loads(decode_part(parts[0]))
     except (ValueError, RecursionError):
         raise TokenRejected(TokenFault.MALFORMED) from None
     if not isinstance(header, dict):

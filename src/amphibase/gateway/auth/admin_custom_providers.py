@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.oauth.http import ProviderError, get_json
-from amphibase.accounts.oauth.openid import REQUESTED
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bearer import require_admin
@@ -262,6 +261,8 @@ async def _discover(url: str | None, issuer: str) -> dict[str, Any]:
     given = {name for name, value in found.items() if value and isinstance(value, str)}
     if missing := [name for name in _NEEDED if name not in given]:
         raise invalid(f"OIDC discovery document is missing required fields: {', '.join(missing)}")
+    from amphibase.accounts.oauth.openid import REQUESTED  # few projects have third parties
+
     for name in REQUESTED:
         await check_public_url(found[name])
     return {name: found[name] for name in DISCOVERED if found.get(name)}

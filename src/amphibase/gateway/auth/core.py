@@ -4,11 +4,11 @@ import base64
 import hmac
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from cryptography.fernet import Fernet
 from sqlalchemy import Row
 from starlette.requests import Request
 
@@ -41,6 +41,8 @@ from amphibase.gateway.auth.users import AuthUser, AuthUsers
 from amphibase.schema.tables import tables
 
 if TYPE_CHECKING:  # few projects have any
+    from cryptography.fernet import Fernet
+
     from amphibase.accounts.oauth.providers import FlowSecrets, Provider, ProviderTokens
 
 
@@ -119,7 +121,6 @@ class Core:
         self._queue = build_queue(settings, self.background, outbox)
         self._sanitized_key = tokens.derive("sanitized user")
         self._flow_key = tokens.derive("external flow")
-        self._flow_secrets = Fernet(base64.urlsafe_b64encode(tokens.derive("tokens of providers")))
 
     async def close(self) -> None:
         """Let emails under way go, then close everything else."""
@@ -144,6 +145,12 @@ class Core:
         from amphibase.accounts.oauth.providers import FlowSecrets
 
         return FlowSecrets(self._flow_key, state)
+
+    @cached_property
+    def _flow_secrets(self) -> "Fernet":
+        from cryptography.fernet import Fernet
+
+        return Fernet(base64.urlsafe_b64encode(self.tokens.derive("tokens of providers")))
 
     def sealed(self, secret: str) -> str:
         """Return a secret as a flow stores it: encrypted."""

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
-import jwt
-
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected
+from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.gateway.realtime.errors import (
     ExpiredRealtimeToken,
     InvalidRealtimeToken,
@@ -48,10 +46,8 @@ def authenticate(tokens: KeyRing, token: str | None) -> ChannelCaller:
     try:
         claims: Mapping[str, Any] = tokens.verify(token, leeway=0)
     except TokenRejected as rejected:
-        if rejected.fault is TokenFault.EXPIRED:
-            # Its signature was verified before.
-            expiry = jwt.decode(token, options={"verify_signature": False})["exp"]
-            raise ExpiredRealtimeToken(int(time() - expiry)) from None
+        if rejected.expired is not None:
+            raise ExpiredRealtimeToken(int(time() - rejected.expired)) from None
         raise token_error(rejected.fault, rejected.reason) from None
     role, expires = claims.get("role"), claims.get("exp")
     if not isinstance(role, str) or not role or expires is None:
