@@ -193,7 +193,10 @@ def test_data_survives_a_restart(cli: Cli, values: dict[str, str]) -> None:
     stopped = cli("status", "-o", "json")
     assert (stopped.returncode, stopped.stdout) == (1, "")
     assert "not running" in stopped.stderr
-    assert titles(cli.start()) == ["from the seed; once", "kept"]
+    started = cli.start()
+    assert titles(started) == ["from the seed; once", "kept"]
+    with psycopg.connect(started["DB_URL"]) as connection:
+        connection.execute("DELETE FROM notes WHERE title = 'kept'")
 
 
 def test_a_migration_that_is_new_is_applied_at_the_next_start_and_the_seed_is_not(
@@ -206,6 +209,7 @@ def test_a_migration_that_is_new_is_applied_at_the_next_start_and_the_seed_is_no
     )
     assert titles(cli.start()) == ["from the seed; once", "more"]
     (cli.folder / "supabase/migrations/20260102000000_more.sql").unlink()
+    assert cli("reset").returncode == 0
 
 
 def test_reset_makes_the_database_anew_and_leaves_no_file(cli: Cli, values: dict[str, str]) -> None:

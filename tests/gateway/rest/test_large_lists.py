@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from tests.gateway.rest.data_api import DataApi
 
+from amphibase.gateway.rest import handler
 from amphibase.gateway.rest.sql import statement
+from amphibase.gateway.rest.transaction import spool as spooling
+from amphibase.gateway.rest.transaction.spool import SpooledRows
 
 LISTS = [
     "/works?select=id,title,composers!works_composer(name)&order=id",
@@ -68,11 +71,21 @@ async def test_many_rows_of_any_size_are_read_in_several_fetches(
         await api.request("DELETE /numbers", prefer="tx=commit")
 
 
-async def test_an_error_of_a_later_row_is_the_response(api: DataApi, spooled: list[Any]) -> None:
-    response = await api.request("GET /works?select=title::int&id=gt.-2")
-    assert response.status_code == 400
-    assert response.json()["code"] == "22P02"
-    assert all(file.closed for file in spooled)
+async def test_an_error_of_a_row_that_came_meanwhile_is_the_response(
+    api: DataApi, spooled: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def spool(*arguments: Any) -> SpooledRows:
+        await api.request("POST /numbers", {"id": 2, "j": {"n": "x"}}, prefer="tx=commit")
+        return await spooling.spool(*arguments)
+
+    monkeypatch.setattr(handler, "spool", spool)
+    await api.request("POST /numbers", {"id": 1, "j": {"n": "1"}}, prefer="tx=commit")
+    try:
+        response = await api.request("GET /numbers?select=n:j->>n::int&order=id")
+        assert (response.status_code, response.json()["code"]) == (400, "22P02")
+        assert [file.closed for file in spooled] == [True]
+    finally:
+        await api.request("DELETE /numbers", prefer="tx=commit")
 
 
 async def test_a_status_without_a_body_sends_no_file(spooled: list[Any], api: DataApi) -> None:

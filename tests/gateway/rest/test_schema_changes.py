@@ -381,7 +381,7 @@ async def test_settings_of_functions_are_those_of_the_transaction_where_they_are
         assert (await api.read("/rpc/reads?select=later"))[0]["later"].endswith("7s")
         await execute(configure("authenticator", "pgrst.db_hoisted_tx_settings = 'work_mem'"))
         await execute("NOTIFY pgrst, 'reload config'")
-        for _ in range(100):
+        for _ in range(1200):
             if (value := (await api.read("/rpc/reads?select=later"))[0]["later"]).startswith("7MB"):
                 break
             await asyncio.sleep(0.05)
