@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from amphibase.server import server
 
@@ -54,6 +54,7 @@ class ThirdParty:
         response: changes to what browsers bring back from it.
         token: changes to the response of its token endpoint.
         requests: the queries that browsers came with.
+        paths: of all requests.
     """
 
     def __init__(self, url: str) -> None:
@@ -67,9 +68,10 @@ class ThirdParty:
         self.response: dict[str, str] = {}
         self.token: dict[str, Any] = {}
         self.requests: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self._codes: dict[str, dict[str, str]] = {}
         self._access_token = secrets.token_urlsafe(16)
-        self.app = Starlette(
+        routes = Starlette(
             routes=[
                 Route("/{path:path}openid-configuration", self._configuration),
                 Route("/jwks", self._jwks),
@@ -79,6 +81,13 @@ class ThirdParty:
                 Route("/{path:path}", self._page),
             ]
         )
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                self.paths.append(scope["path"])
+            await routes(scope, receive, send)
+
+        self.app = app
 
     def id_token(self, **changes: Any) -> str:
         """An ID token of the user's."""

@@ -9,7 +9,8 @@ from tests.gateway.auth.conftest import ServeAuth
 from tests.gateway.auth.third_parties import query_of, sign_in, user_of
 from tests.third_parties import APP, CLIENT, SECRET, ThirdParty, browse
 
-from amphibase.gateway.auth.public_urls import check_public_url
+from amphibase.gateway.auth import public_urls
+from amphibase.gateway.auth.public_urls import check_address, check_public_url
 
 PATH = "/admin/custom-providers"
 OPENID = {
@@ -188,7 +189,7 @@ async def test_nobody_signs_in_by_one_that_is_not_complete(
     assert (await api.get(f"{PATH}?type=saml", token=SERVICE)).status_code == 400
 
 
-CHECKING = ("admin_custom_providers", "external.custom")
+CHECKING = ("admin_custom_providers", "external.custom", "public_urls")
 """The modules that check URLs."""
 
 
@@ -197,9 +198,34 @@ async def anywhere(url: str) -> None:
 
 
 @pytest.fixture
-def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+def resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All names lead to public addresses when they are checked."""
     for module in CHECKING:
         monkeypatch.setattr(f"amphibase.gateway.auth.{module}.check_public_url", anywhere)
+
+
+@pytest.fixture
+def loopback(resolved: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(public_urls, "check_address", lambda address: None)
+
+
+@pytest.mark.usefixtures("resolved")
+async def test_nothing_is_sent_to_a_private_address_that_a_name_leads_to_later(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(uri_allow_list=APP)
+    api.rows("DELETE FROM auth.custom_oauth_providers")
+    body = {**OPENID, "issuer": third_party.url, "client_id": CLIENT, "client_secret": SECRET}
+    response = await api.post(PATH, body, token=SERVICE)
+    assert response.json()["message"] == "URL cannot resolve to loopback addresses"
+    columns = {**OAUTH, "token_url": f"{third_party.url}/token"}
+    names, values = ", ".join(columns), ", ".join(f"'{value}'" for value in columns.values())
+    api.rows(f"INSERT INTO auth.custom_oauth_providers ({names}) VALUES ({values})")
+    begun = await api.get(f"/authorize?provider=custom:acme&redirect_to={APP}")
+    state = query_of(begun)["state"]
+    back = await api.get(f"/callback?code=any&state={state}")
+    assert query_of(back)["error_description"] == "URL cannot resolve to loopback addresses"
+    assert third_party.paths == []
 
 
 @pytest.mark.usefixtures("loopback")
@@ -250,6 +276,11 @@ async def test_users_sign_in_by_one_of_openid_connect(
     )
 
 
+def check_other_than_loopback(address: str) -> None:
+    if address != "127.0.0.1":
+        check_address(address)
+
+
 @pytest.mark.parametrize("name", ["token_endpoint", "jwks_uri"])
 async def test_a_configuration_leads_to_no_private_network(
     serve: ServeAuth, third_party: ThirdParty, monkeypatch: pytest.MonkeyPatch, name: str
@@ -260,6 +291,7 @@ async def test_a_configuration_leads_to_no_private_network(
 
     for module in CHECKING:
         monkeypatch.setattr(f"amphibase.gateway.auth.{module}.check_public_url", check)
+    monkeypatch.setattr(public_urls, "check_address", check_other_than_loopback)
     api = await serve(uri_allow_list=APP)
     api.rows("DELETE FROM auth.custom_oauth_providers")
     third_party.metadata[name] = "https://169.254.169.254/"
@@ -272,9 +304,10 @@ async def test_a_configuration_leads_to_no_private_network(
     third_party.metadata[name] = "https://169.254.169.254/"
     back = await api.client.get(await browse(begun.headers["location"]))
     assert query_of(back)["error_description"] == message
-    grant = {"provider": "custom:acme", "id_token": third_party.id_token()}
-    response = await api.post("/token?grant_type=id_token", grant)
-    assert (response.status_code, response.json()["message"]) == (400, message)
+    if name == "jwks_uri":  # which alone an ID token needs
+        grant = {"provider": "custom:acme", "id_token": third_party.id_token()}
+        response = await api.post("/token?grant_type=id_token", grant)
+        assert (response.status_code, response.json()["message"]) == (400, message)
     third_party.metadata[name] = 5
     changed = await api.put(f"{PATH}/custom:acme", {"issuer": third_party.url}, token=SERVICE)
     assert changed.json()["message"].endswith(f"is missing required fields: {name}")

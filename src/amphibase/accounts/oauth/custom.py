@@ -1,12 +1,12 @@
 """Third parties that the administration registers: what they are asked, and whom they name."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from amphibase.accounts.external_identities import ExternalIdentity
 from amphibase.accounts.oauth import profiles
-from amphibase.accounts.oauth.http import ProviderError, get_json
+from amphibase.accounts.oauth.http import ProviderError, RequestCheck, get_json
 from amphibase.accounts.oauth.providers import OPENID_SCOPES, OAuth, OpenIdConnect
 from amphibase.settings.oauth import ProviderSettings
 
@@ -50,7 +50,7 @@ class CustomOpenIdConnect(OpenIdConnect):
 
     Args:
         discovery_url: where its configuration is; None for the usual place below its issuer.
-        check_url: raises for a URL of the configuration that may not be requested.
+        check: of each request.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class CustomOpenIdConnect(OpenIdConnect):
         registration: Registration,
         issuer: str,
         discovery_url: str | None,
-        check_url: Callable[[str], Awaitable[None]],
+        check: RequestCheck,
     ) -> None:
         super().__init__(registration.name, settings, issuer.rstrip("/"))
         self._registration = registration
         self._audiences = settings.client_ids
         self._has_pkce = registration.has_pkce
         self._parameters = registration.parameters
-        self.openid.expect(issuer, discovery_url, check_url)
+        self.openid.expect(issuer, discovery_url, check)
 
     def _scopes_with(self, scopes: Sequence[str]) -> list[str]:
         wanted = list(scopes or self._registration.scopes)
@@ -82,6 +82,7 @@ class CustomOAuth(OAuth):
 
     Args:
         userinfo: where it says who has signed in.
+        check: of each request.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class CustomOAuth(OAuth):
         authorize: str,
         token: str,
         userinfo: str,
+        check: RequestCheck,
     ) -> None:
         super().__init__(settings, authorize=authorize, token=token, scopes=registration.scopes)
         self._registration = registration
         self._userinfo = userinfo
+        self._client.check = check
         self._has_pkce = registration.has_pkce
         self._parameters = registration.parameters
 
@@ -103,7 +106,7 @@ class CustomOAuth(OAuth):
         return list(dict.fromkeys(scopes or self._registration.scopes))
 
     async def profile(self, access_token: str) -> ExternalIdentity:
-        claims = await get_json(self._userinfo, token=access_token)
+        claims = await get_json(self._userinfo, token=access_token, check=self._client.check)
         if not isinstance(claims, dict):
             raise ProviderError(f"{self._registration.name} sends another profile")
         return self._registration.identity(claims)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import httpx
 
 TIMEOUT_SECONDS = 10
 MAX_RESPONSE_BYTES = 1024 * 1024
+
+
+RequestCheck: TypeAlias = Callable[["httpx.Request"], Awaitable[None]]
+"""Raises for a request that may not be sent."""
 
 
 class ProviderError(Exception):
@@ -19,8 +24,12 @@ class CodeRejected(ProviderError):
     """Raised for a code for which a third party issues no tokens."""
 
 
-def client() -> httpx.AsyncClient:
-    """Return a client, to be closed by the caller."""
+def client(check: RequestCheck | None = None) -> httpx.AsyncClient:
+    """Return a client, to be closed by the caller.
+
+    Args:
+        check: of each request.
+    """
     import httpx
 
     from amphibase.accounts.oauth.limited_transport import LimitedTransport
@@ -30,14 +39,16 @@ def client() -> httpx.AsyncClient:
         follow_redirects=False,
         headers={"accept": "application/json", "accept-encoding": "identity"},
         transport=LimitedTransport(MAX_RESPONSE_BYTES),
+        event_hooks={"request": [check] if check else []},
     )
 
 
-async def get_json(url: str, *, token: str | None = None) -> Any:
+async def get_json(url: str, *, token: str | None = None, check: RequestCheck | None = None) -> Any:
     """Fetch JSON.
 
     Args:
         token: sent as the bearer's.
+        check: of the request; what it raises is not caught.
 
     Raises:
         ProviderError: says which URL, and nothing of the token.
@@ -48,7 +59,7 @@ async def get_json(url: str, *, token: str | None = None) -> Any:
 
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        async with client() as http:
+        async with client(check) as http:
             response = await http.get(url, headers=headers)
         if response.status_code != 200:
             raise ProviderError(f"{url} responds with {response.status_code}")

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
@@ -11,7 +11,7 @@ import jwt
 
 from amphibase.accounts.jwt.key_file import parse_jwks
 from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected, TokenVerifier
-from amphibase.accounts.oauth.http import ProviderError, get_json
+from amphibase.accounts.oauth.http import ProviderError, RequestCheck, get_json
 
 CACHE_SECONDS = 3600
 KEYS_SECONDS = 60
@@ -22,9 +22,6 @@ ANY_TENANT = "{tenantid}"
 
 REQUIRED = ("exp", "sub", "aud", "iss")
 
-REQUESTED = ("token_endpoint", "jwks_uri")
-"""Of a configuration: what is requested from here, and not by the browser."""
-
 
 class OpenIdProvider:
     """A provider of OpenID Connect, found by discovery
@@ -32,13 +29,16 @@ class OpenIdProvider:
 
     Args:
         url: where `/.well-known/openid-configuration` is.
+
+    Attributes:
+        check: of each request; None of a provider that the settings name.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._discovery_url: str | None = None
         self._issuer: str | None = None
-        self._check_url: Callable[[str], Awaitable[None]] | None = None
+        self.check: RequestCheck | None = None
         self._metadata: Mapping[str, Any] = {}
         self._metadata_until = 0.0
         self._verifier: TokenVerifier | None = None
@@ -48,21 +48,21 @@ class OpenIdProvider:
         self,
         issuer: str,
         discovery_url: str | None,
-        check_url: Callable[[str], Awaitable[None]],
+        check: RequestCheck,
     ) -> None:
         """Require an issuer; its configuration is at the URL, where there is one.
 
         Args:
-            check_url: raises for a URL of the configuration that may not be requested.
+            check: of each request.
         """
         self._issuer, self._discovery_url = issuer, discovery_url
-        self._check_url = check_url
+        self.check = check
 
     async def metadata(self) -> Mapping[str, Any]:
         """Return what the provider says of itself. Raises ProviderError."""
         if monotonic() >= self._metadata_until:
             usual = f"{self._url}/.well-known/openid-configuration"
-            metadata = await get_json(self._discovery_url or usual)
+            metadata = await get_json(self._discovery_url or usual, check=self.check)
             names = ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri")
             if not isinstance(metadata, dict) or not all(
                 isinstance(metadata.get(name), str) for name in names
@@ -70,9 +70,6 @@ class OpenIdProvider:
                 raise ProviderError(f"{self._url} has no OpenID configuration")
             if self._issuer is not None and metadata["issuer"] != self._issuer:
                 raise ProviderError(f"{self._url} has the configuration of another issuer")
-            if self._check_url is not None:
-                for name in REQUESTED:
-                    await self._check_url(metadata[name])
             self._metadata, self._metadata_until = metadata, monotonic() + CACHE_SECONDS
         return self._metadata
 
@@ -120,9 +117,10 @@ class OpenIdProvider:
 
     async def _read_keys(self) -> TokenVerifier:
         url = (await self.metadata())["jwks_uri"]
+        found = await get_json(url, check=self.check)
         try:
             # A public key must never be taken for a shared secret.
-            keys = [key for key in parse_jwks(await get_json(url)) if not key.is_secret]
+            keys = [key for key in parse_jwks(found) if not key.is_secret]
         except ValueError as error:
             raise ProviderError(f"{url} has no JSON Web Key Set") from error
         if not keys:

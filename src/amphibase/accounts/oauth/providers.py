@@ -14,7 +14,13 @@ from httpx_oauth.oauth2 import BaseOAuth2
 
 from amphibase.accounts.external_identities import ExternalIdentity
 from amphibase.accounts.oauth import profiles
-from amphibase.accounts.oauth.http import CodeRejected, ProviderError, client, get_json
+from amphibase.accounts.oauth.http import (
+    CodeRejected,
+    ProviderError,
+    RequestCheck,
+    client,
+    get_json,
+)
 from amphibase.accounts.oauth.openid import ANY_TENANT, OpenIdProvider
 from amphibase.settings.oauth import ProviderSettings
 
@@ -54,8 +60,10 @@ class FlowSecrets:
 
 
 class _Client(BaseOAuth2[dict[str, Any]]):
+    check: RequestCheck | None = None
+
     def get_httpx_client(self) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-        return client()
+        return client(self.check)
 
 
 class OpenIdConnect:
@@ -156,9 +164,11 @@ class OpenIdConnect:
 
     async def _client(self) -> _Client:
         metadata = await self.openid.metadata()
-        return _oauth_client(
+        oauth = _oauth_client(
             self.settings, metadata["authorization_endpoint"], metadata["token_endpoint"]
         )
+        oauth.check = self.openid.check
+        return oauth
 
 
 class OAuth:

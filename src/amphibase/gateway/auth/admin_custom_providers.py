@@ -21,7 +21,7 @@ from amphibase.gateway.auth.bodies import Body, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.external.custom import PREFIX
-from amphibase.gateway.auth.public_urls import check_public_url
+from amphibase.gateway.auth.public_urls import check_public_url, check_request
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import timestamp
 
@@ -69,6 +69,8 @@ DISCOVERED = (
 """What is kept of what a provider of OpenID Connect says of itself."""
 
 _NEEDED = ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri")
+_REQUESTED = ("token_endpoint", "jwks_uri")
+"""What is requested from here, and not by the browser."""
 
 
 class CustomProviderBody(Body, go_type="AdminCustomOAuthProviderParams"):
@@ -248,7 +250,7 @@ async def _discover(url: str | None, issuer: str) -> dict[str, Any]:
     url = url or f"{issuer.rstrip('/')}/.well-known/openid-configuration"
     failed = f"OIDC discovery from {json.dumps(url)} failed: oidc:"
     try:
-        found = await get_json(url)
+        found = await get_json(url, check=check_request)
     except ProviderError as error:
         raise invalid(f"{failed} discovery request to {url} failed: {error}") from None
     if not isinstance(found, dict):
@@ -261,9 +263,7 @@ async def _discover(url: str | None, issuer: str) -> dict[str, Any]:
     given = {name for name, value in found.items() if value and isinstance(value, str)}
     if missing := [name for name in _NEEDED if name not in given]:
         raise invalid(f"OIDC discovery document is missing required fields: {', '.join(missing)}")
-    from amphibase.accounts.oauth.openid import REQUESTED  # few projects have third parties
-
-    for name in REQUESTED:
+    for name in _REQUESTED:
         await check_public_url(found[name])
     return {name: found[name] for name in DISCOVERED if found.get(name)}
 

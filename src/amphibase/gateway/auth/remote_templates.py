@@ -16,7 +16,7 @@ from amphibase.certificates import https_context
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.go_expression import TemplateError
 from amphibase.gateway.auth.go_template import GoTemplate
-from amphibase.gateway.auth.public_urls import check_public_url
+from amphibase.gateway.auth.public_urls import check_request
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.auth")
@@ -102,7 +102,7 @@ async def _content(url: str) -> str:
     async def check_redirect(request: httpx.Request) -> None:
         """Follow the site to other public sites alone: an email shows what it is led to."""
         if request.url.host != host:
-            await check_public_url(str(request.url))
+            await check_request(request)
 
     content = bytearray()
     try:

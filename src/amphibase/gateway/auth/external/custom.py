@@ -7,7 +7,7 @@ from sqlalchemy import Row, text
 
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import invalid
-from amphibase.gateway.auth.public_urls import check_public_url
+from amphibase.gateway.auth.public_urls import check_public_url, check_request
 from amphibase.settings.oauth import ProviderSettings
 
 if TYPE_CHECKING:  # few projects have any
@@ -67,7 +67,7 @@ async def build_openid(row: Row[Any]) -> "OpenIdConnect":
         _registration(row),
         row.issuer,
         row.discovery_url or None,
-        check_public_url,
+        check_request,
     )
 
 
@@ -82,6 +82,7 @@ async def _build_oauth(row: Row[Any]) -> "Provider":
         authorize=row.authorization_url,
         token=row.token_url,
         userinfo=row.userinfo_url,
+        check=check_request,
     )
 
 
