@@ -115,7 +115,7 @@ async def test_a_part_may_be_copied_from_an_object(api: Api) -> None:
             CopySource={"Bucket": "b", "Key": "a.txt"},
             CopySourceRange=wrong,
         )
-        assert code == (400, "InvalidArgument")
+        assert code == (400, "InvalidRange")
     parts = [{"PartNumber": 1, "ETag": copied["CopyPartResult"]["ETag"]}]
     await run(s3.complete_multipart_upload, **upload, MultipartUpload={"Parts": parts})
     assert (await run(s3.get_object, Bucket="b", Key="k"))["Body"] == b"2345"

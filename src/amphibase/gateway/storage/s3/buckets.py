@@ -17,12 +17,11 @@ async def list_all(s3: S3Request) -> Response:
         rows = await bucket_rows.list_all(
             connection, limit=None, offset=0, column="id", order="asc", search=None
         )
-    owner = [("ID", s3.caller.subject or ""), ("DisplayName", s3.caller.role)]
     buckets = [
         ("Bucket", [("Name", row["id"]), ("CreationDate", timestamp(row["created_at"]))])
         for row in rows
     ]
-    return xml_response("ListAllMyBucketsResult", [("Owner", owner), ("Buckets", buckets)])
+    return xml_response("ListAllMyBucketsResult", [("Buckets", buckets)])
 
 
 async def create(s3: S3Request) -> Response:
@@ -52,7 +51,9 @@ async def location(s3: S3Request) -> Response:
 async def versioning(s3: S3Request) -> Response:
     """GetBucketVersioning: there is none."""
     await s3.context.buckets.find(s3.caller, s3.bucket, "storage.s3.bucket.get_versioning")
-    return xml_response("VersioningConfiguration", [("Status", "Suspended")])
+    return xml_response(
+        "VersioningConfiguration", [("Status", "Suspended"), ("MfaDelete", "Disabled")]
+    )
 
 
 async def delete(s3: S3Request) -> Response:

@@ -8,6 +8,7 @@ S3Error
 ├── InvalidS3Request, InvalidArgument, MalformedXml
 ├── InvalidDigest, BadDigest, ContentSha256Mismatch, IncompleteBody
 ├── MissingContentLength, ObjectTooLarge, EntityTooSmall
+├── InvalidCopiedRange
 ├── NoSuchS3Upload, InvalidPart, InvalidPartOrder, TooManyUploads
 ├── ConditionNotMet
 ├── NotImplementedByStorage    a part of the protocol that Storage does not have
@@ -122,12 +123,18 @@ class IncompleteBody(S3Error):
     default = "You did not provide the number of bytes specified by the Content-Length header"
 
 
+class InvalidCopiedRange(S3Error):
+    """Raised for a range of bytes that the object has not from which a part is copied."""
+
+    code = "InvalidRange"
+    default = "invalid range provided"
+
+
 class MissingContentLength(S3Error):
     """Raised where the length of an object is not announced."""
 
-    status = 411
     code = "MissingContentLength"
-    default = "You must provide the Content-Length HTTP header"
+    default = "You must provide the Content-Length HTTP header."
 
 
 class ObjectTooLarge(S3Error):

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from sqlalchemy import RowMapping, text
 from starlette.responses import Response
 
+from amphibase.gateway.storage.errors import InvalidParameter
 from amphibase.gateway.storage.object_rows import metadata_of, size_of
 from amphibase.gateway.storage.responses import timestamp
 from amphibase.gateway.storage.s3.errors import InvalidArgument
@@ -18,7 +19,7 @@ MAX_KEYS = 1000
 # `entry` is an object's name, or what several have in common up to a delimiter behind the prefix.
 _LIST = text("""
 WITH below AS (
-    SELECT name, updated_at, created_at, metadata, owner_id, version,
+    SELECT name, updated_at, created_at, metadata, version,
         CAST(:delimiter AS text) <> '' AND position(
             CAST(:delimiter AS text) IN substr(name, length(CAST(:prefix AS text)) + 1)
         ) > 0 AS is_common
@@ -31,7 +32,7 @@ WITH below AS (
         ) || CAST(:delimiter AS text) ELSE name END COLLATE "C" AS entry
     FROM below
 )
-SELECT DISTINCT ON (entry) entry, is_common, updated_at, created_at, metadata, owner_id, version
+SELECT DISTINCT ON (entry) entry, is_common, updated_at, created_at, metadata, version
 FROM entries WHERE entry > CAST(:after AS text) COLLATE "C"
 ORDER BY entry LIMIT :limit
 """)
@@ -48,7 +49,7 @@ async def list_v1(s3: S3Request) -> Response:
         ("Prefix", _encoded(s3, s3.query.get("prefix", ""))),
         ("Marker", _encoded(s3, marker)),
         ("NextMarker", None if last is None else _encoded(s3, last)),
-        *_common_fields(s3, rows, is_truncated, with_owner=True),
+        *_common_fields(s3, rows, is_truncated),
     ]
     return xml_response("ListBucketResult", fields)
 
@@ -61,18 +62,18 @@ async def list_v2(s3: S3Request) -> Response:
         ("Name", s3.bucket),
         ("Prefix", _encoded(s3, s3.query.get("prefix", ""))),
         ("KeyCount", len(rows)),
-        ("ContinuationToken", token),
+        ("ContinuationToken", token or ""),
         ("NextContinuationToken", _token(rows[-1]["entry"]) if is_truncated else None),
-        ("StartAfter", _encoded(s3, start) if start else None),
-        *_common_fields(s3, rows, is_truncated, with_owner=s3.query.get("fetch-owner") == "true"),
+        ("StartAfter", _encoded(s3, start)),
+        *_common_fields(s3, rows, is_truncated),
     ]
     return xml_response("ListBucketResult", fields)
 
 
 async def _entries(s3: S3Request, after: str) -> tuple[list[RowMapping], bool]:
     operation = "storage.s3.object.list"
-    await s3.context.buckets.find(s3.caller, s3.bucket, operation)
-    limit = s3.number("max-keys", MAX_KEYS, MAX_KEYS)
+    await s3.context.buckets.find(s3.context.service(s3.http), s3.bucket, operation)
+    limit = _limit(s3)
     values = {
         "bucket": s3.bucket,
         "prefix": s3.query.get("prefix", ""),
@@ -87,17 +88,21 @@ async def _entries(s3: S3Request, after: str) -> tuple[list[RowMapping], bool]:
     return rows[:limit], len(rows) > limit > 0
 
 
+def _limit(s3: S3Request) -> int:
+    return min(s3.number("max-keys", MAX_KEYS), MAX_KEYS)
+
+
 def _common_fields(
-    s3: S3Request, rows: list[RowMapping], is_truncated: bool, *, with_owner: bool
+    s3: S3Request, rows: list[RowMapping], is_truncated: bool
 ) -> list[tuple[str, Value]]:
-    delimiter = s3.query.get("delimiter", "")
+    # What the request does not say is empty and not left out, as upstream.
     fields: list[tuple[str, Value]] = [
-        ("MaxKeys", s3.number("max-keys", MAX_KEYS, MAX_KEYS)),
-        ("Delimiter", _encoded(s3, delimiter) if delimiter else None),
-        ("EncodingType", s3.query.get("encoding-type")),
+        ("MaxKeys", _limit(s3)),
+        ("Delimiter", _encoded(s3, s3.query.get("delimiter", ""))),
+        ("EncodingType", s3.query.get("encoding-type", "")),
         ("IsTruncated", is_truncated),
     ]
-    fields += [("Contents", _contents(s3, row, with_owner)) for row in rows if not row["is_common"]]
+    fields += [("Contents", _contents(s3, row)) for row in rows if not row["is_common"]]
     fields += [
         ("CommonPrefixes", [("Prefix", _encoded(s3, row["entry"]))])
         for row in rows
@@ -106,20 +111,18 @@ def _common_fields(
     return fields
 
 
-def _contents(s3: S3Request, row: RowMapping, with_owner: bool) -> Value:
-    owner = row["owner_id"] or ""
+def _contents(s3: S3Request, row: RowMapping) -> Value:
     return [
         ("Key", _encoded(s3, row["entry"])),
         ("LastModified", timestamp(row["updated_at"] or row["created_at"])),
         ("ETag", str(metadata_of(row).get("eTag") or f'"{row["version"]}"')),
         ("Size", size_of(row)),
-        ("Owner", [("ID", owner), ("DisplayName", owner)] if with_owner else None),
         ("StorageClass", "STANDARD"),
     ]
 
 
 def _encoded(s3: S3Request, key: str) -> str:
-    return quote(key, safe="/-_.~*") if s3.query.get("encoding-type") == "url" else key
+    return quote(key, safe="") if s3.query.get("encoding-type") == "url" else key
 
 
 def _token(key: str) -> str:
@@ -130,4 +133,4 @@ def _read_token(token: str) -> str:
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        raise InvalidArgument("The continuation token provided is incorrect") from None
+        raise InvalidParameter("Invalid Parameter continuation token") from None

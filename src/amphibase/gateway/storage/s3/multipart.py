@@ -18,7 +18,6 @@ from starlette.responses import Response
 from amphibase.background import uninterrupted
 from amphibase.blobs.base import BlobMissing
 from amphibase.blobs.swap import discard
-from amphibase.column_defaults import uuid7
 from amphibase.gateway.storage import multipart_rows
 from amphibase.gateway.storage.caller import SERVICE_ROLE
 from amphibase.gateway.storage.errors import AccessDenied
@@ -28,6 +27,7 @@ from amphibase.gateway.storage.responses import timestamp
 from amphibase.gateway.storage.s3.errors import (
     EntityTooSmall,
     InvalidArgument,
+    InvalidCopiedRange,
     InvalidPart,
     InvalidPartOrder,
     MalformedXml,
@@ -35,7 +35,6 @@ from amphibase.gateway.storage.s3.errors import (
     ObjectTooLarge,
     TooManyUploads,
 )
-from amphibase.gateway.storage.s3.listing import MAX_KEYS
 from amphibase.gateway.storage.s3.objects import check_source, copy_source
 from amphibase.gateway.storage.s3.request import S3Request
 from amphibase.gateway.storage.s3.xml import (
@@ -47,6 +46,9 @@ from amphibase.gateway.storage.s3.xml import (
 )
 from amphibase.gateway.storage.upload_body import ANY_TYPE, MeasuredBody
 from amphibase.gateway.storage.uploader import NewObject, Permission
+
+MAX_PARTS = MAX_UPLOADS = 1000
+"""How many are listed at once."""
 
 MIN_PART_BYTES = 5 * 1024 * 1024
 """Of every part but the last (Amazon S3 User Guide, "multipart upload limits")."""
@@ -80,7 +82,7 @@ async def create(s3: S3Request) -> Response:
             id=id,
             bucket=s3.bucket,
             key=s3.key,
-            version=str(uuid7()),
+            version=str(uuid4()),
             owner=s3.caller.subject,
             metadata=json.dumps(metadata),
             user_metadata=json.dumps(user_metadata),
@@ -93,7 +95,8 @@ async def put_part(s3: S3Request) -> Response:
     """UploadPart."""
     payload = s3.payload()
     etag = await _store_part(s3, payload.chunks(), payload.size, "storage.s3.upload.part")
-    return Response(headers={"ETag": etag, **payload.checksums.headers})
+    exposed = {"Access-Control-Expose-Headers": "etag"}
+    return Response(headers={"ETag": etag, **exposed, **payload.checksums.headers})
 
 
 async def copy_part(s3: S3Request) -> Response:
@@ -111,8 +114,10 @@ async def copy_part(s3: S3Request) -> Response:
 
 
 async def complete(s3: S3Request) -> Response:
-    """CompleteMultipartUpload: the parts, one after the other, become the object."""
-    wanted = _wanted_parts(await s3.payload().whole(MAX_BODY_BYTES))
+    """CompleteMultipartUpload: the parts, one after the other, become the object; where the body
+    is empty, all of them."""
+    body = await s3.payload().whole(MAX_BODY_BYTES)
+    wanted = _wanted_parts(body) if body else None
     operation = "storage.s3.upload.complete"
     upload = await _find(s3)
     metadata, user_metadata = upload["metadata"] or {}, upload["user_metadata"] or {}
@@ -120,6 +125,8 @@ async def complete(s3: S3Request) -> Response:
         stored = {
             row["part_number"]: row for row in await multipart_rows.parts(connection, upload["id"])
         }
+    if wanted is None:
+        wanted = [(number, row["etag"].strip('"')) for number, row in stored.items()]
     parts = _chosen(wanted, stored)
     permission = await _permission(s3, metadata, user_metadata, operation)
     if sum(part["size"] for part in parts) > permission.max_bytes:
@@ -134,7 +141,7 @@ async def complete(s3: S3Request) -> Response:
             async for data in chunks:
                 yield data
 
-    measured, version = MeasuredBody(content(), permission.max_bytes), uuid7()
+    measured, version = MeasuredBody(content(), permission.max_bytes), uuid4()
     await s3.context.blobs.write(version, measured.chunks())
     digests = b"".join(bytes.fromhex(part["etag"].strip('"')) for part in parts)
     digest = hashlib.md5(digests, usedforsecurity=False).hexdigest()
@@ -150,7 +157,7 @@ async def complete(s3: S3Request) -> Response:
 
     await uninterrupted(finish())
     fields = [
-        ("Location", str(s3.http.url.replace(query=""))),
+        ("Location", f"{s3.bucket}/{s3.key}"),
         ("Bucket", s3.bucket),
         ("Key", s3.key),
         ("ETag", whole["eTag"]),
@@ -168,18 +175,19 @@ async def abort(s3: S3Request) -> Response:
 async def list_parts(s3: S3Request) -> Response:
     """ListParts."""
     upload = await _find(s3)
-    after, limit = s3.number("part-number-marker", 0, 2**31), s3.number("max-parts", 1000, 1000)
+    after = s3.number("part-number-marker", 0)
+    limit = s3.number("max-parts", MAX_PARTS, least=1, most=MAX_PARTS)
     async with s3.context.transactions.as_admin() as connection:
         rows = await multipart_rows.parts(connection, upload["id"], after=after, limit=limit + 1)
-    shown = rows[:limit]
+    shown, is_truncated = rows[:limit], len(rows) > limit
     fields: list[tuple[str, Value]] = [
         ("Bucket", s3.bucket),
         ("Key", s3.key),
         ("UploadId", upload["id"]),
         ("PartNumberMarker", after),
-        ("NextPartNumberMarker", shown[-1]["part_number"] if shown else None),
+        ("NextPartNumberMarker", shown[-1]["part_number"] if is_truncated else None),
         ("MaxParts", limit),
-        ("IsTruncated", len(rows) > limit),
+        ("IsTruncated", is_truncated),
     ]
     fields += [
         (
@@ -198,8 +206,10 @@ async def list_parts(s3: S3Request) -> Response:
 
 async def list_uploads(s3: S3Request) -> Response:
     """ListMultipartUploads: the caller's own, and for the service all."""
-    await s3.context.buckets.find(s3.caller, s3.bucket, "storage.s3.upload.list")
-    limit, prefix = s3.number("max-uploads", MAX_KEYS, MAX_KEYS), s3.query.get("prefix", "")
+    service = s3.context.service(s3.http)
+    await s3.context.buckets.find(service, s3.bucket, "storage.s3.upload.list")
+    limit = s3.number("max-uploads", MAX_UPLOADS, least=1, most=MAX_UPLOADS)
+    prefix = s3.query.get("prefix", "")
     key, id = s3.query.get("key-marker", ""), s3.query.get("upload-id-marker", "")
     if "\0" in prefix + key + id:
         raise InvalidArgument("A parameter must not hold the character NUL")
@@ -214,7 +224,7 @@ async def list_uploads(s3: S3Request) -> Response:
             owner=None if is_service else s3.caller.subject or "",
             limit=limit + 1,
         )
-    shown, is_truncated = rows[:limit], len(rows) > limit > 0
+    shown, is_truncated = rows[:limit], len(rows) > limit
     fields: list[tuple[str, Value]] = [
         ("Bucket", s3.bucket),
         ("KeyMarker", key),
@@ -244,15 +254,13 @@ async def _store_part(
     s3: S3Request, content: AsyncIterable[bytes], size: int, operation: str
 ) -> str:
     upload = await _find(s3)
-    number = s3.number("partNumber", 0, multipart_rows.ALL_PARTS + 1)
-    if not 1 <= number <= multipart_rows.ALL_PARTS:
-        raise InvalidArgument(f"partNumber must be from 1 to {multipart_rows.ALL_PARTS}")
+    number = s3.number("partNumber", 0, least=1, most=multipart_rows.ALL_PARTS)
     permission = await _permission(
         s3, upload["metadata"] or {}, upload["user_metadata"] or {}, operation
     )
     if size > permission.max_bytes:
         raise ObjectTooLarge
-    version, measured = uuid7(), MeasuredBody(content, permission.max_bytes, size)
+    version, measured = uuid4(), MeasuredBody(content, permission.max_bytes, size)
     await s3.context.parts.write(version, measured.chunks())
     etag: str = measured.metadata("", "")["eTag"]
 
@@ -337,13 +345,20 @@ def _wanted_parts(body: bytes) -> list[tuple[int, str]]:
             wanted.append((int(number[:6]), etag))
     except ValueError:
         raise MalformedXml from None
-    if document.tag != "CompleteMultipartUpload" or not wanted:
+    if document.tag != "CompleteMultipartUpload":
         raise MalformedXml
     return wanted
 
 
 def _chosen(wanted: list[tuple[int, str]], stored: dict[int, RowMapping]) -> list[RowMapping]:
-    """Return the rows of the wanted parts. Raises InvalidPartOrder, InvalidPart, EntityTooSmall."""
+    """Return the rows of the wanted parts.
+
+    Raises:
+        MalformedXml: there are none.
+        InvalidPartOrder, InvalidPart, EntityTooSmall: they are not the ones that were uploaded.
+    """
+    if not wanted:
+        raise MalformedXml
     numbers = [number for number, _ in wanted]
     if any(number >= following for number, following in pairwise(numbers)):
         raise InvalidPartOrder
@@ -361,5 +376,5 @@ def _copied_range(header: str | None, size: int) -> tuple[int, int] | None:
         return None
     match = _RANGE.fullmatch(header)
     if match is None or not int(match[1]) <= int(match[2]) < size:
-        raise InvalidArgument("x-amz-copy-source-range must be written as bytes=0-9, in the object")
+        raise InvalidCopiedRange
     return int(match[1]), int(match[2])

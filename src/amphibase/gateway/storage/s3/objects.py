@@ -1,5 +1,6 @@
 """Objects by the S3 protocol."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -33,6 +34,10 @@ from amphibase.gateway.storage.upload_body import ANY_TYPE, RawBody, declared_me
 from amphibase.gateway.storage.uploader import NewObject
 
 MAX_DELETED = 1000
+MISSING_META = "x-amz-missing-meta"
+"""How much of an object's metadata no header can hold."""
+
+_NAME = re.compile(r"[!#$%&'*+.^`|~\w-]+", re.ASCII)
 RESPONSE_HEADERS = {
     "response-content-type": "Content-Type",
     "response-content-disposition": "Content-Disposition",
@@ -103,8 +108,6 @@ async def copy(s3: S3Request) -> Response:
     if replaces:
         changes["mimetype"] = s3.headers.get("content-type") or ANY_TYPE
         changes["cacheControl"] = checked_cache_control(s3.headers.get("cache-control"))
-    elif source == s3.path:
-        raise InvalidArgument("An object is copied to itself, without anything changed")
     stored = await s3.context.objects.copy(
         s3.caller,
         source,
@@ -146,12 +149,11 @@ async def delete_many(s3: S3Request) -> Response:
     operation = "storage.s3.object.delete_many"
     await s3.context.buckets.find(s3.context.service(s3.http), s3.bucket, operation)
     kept = (await s3.context.objects.delete(s3.caller, s3.bucket, names, operation)).kept
-    error = [("Code", AccessDenied.code), ("Message", RequestDenied.default)]
-    fields: list[tuple[str, Value]] = [
-        ("Error", [("Key", name), *error]) for name in names if name in kept
-    ]
+    error = [("Code", AccessDenied.code), ("Message", "Access Denied")]
+    fields: list[tuple[str, Value]] = []
     if (text_of(document, "Quiet") or "").strip() != "true":
         fields += [("Deleted", [("Key", name)]) for name in names if name not in kept]
+    fields += [("Error", [("Key", name), *error]) for name in names if name in kept]
     return xml_response("DeleteResult", fields)
 
 
@@ -228,11 +230,13 @@ def _meta_headers(row: RowMapping) -> dict[str, str]:
     metadata = row["user_metadata"]
     if not isinstance(metadata, dict):
         return {}
-    return {
+    shown = {
         META + name: value
         for name, value in metadata.items()
-        if isinstance(value, str) and _header(value) == value and _header(name) == name and name
+        if isinstance(value, str) and _header(value) == value and _NAME.fullmatch(name)
     }
+    missing = len(metadata) - len(shown)
+    return {**shown, MISSING_META: str(missing)} if missing else shown
 
 
 def _header(value: str) -> str:

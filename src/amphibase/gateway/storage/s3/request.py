@@ -1,5 +1,6 @@
 """A request of the S3 protocol, whose signature has been verified."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,11 +9,12 @@ from starlette.requests import Request
 from amphibase.gateway.storage.caller import StorageCaller
 from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.object_rows import ObjectPath
-from amphibase.gateway.storage.s3.errors import InvalidArgument
+from amphibase.gateway.storage.s3.errors import InvalidArgument, InvalidS3Request
 from amphibase.gateway.storage.s3.payload import SignedPayload
 from amphibase.gateway.storage.s3.signature import Signature, SigningKey
 
 META = "x-amz-meta-"
+_INTEGER = re.compile(r"[+-]?\d{1,15}", re.ASCII)
 MAX_META_BYTES = 2 * 1024
 """Of all names and values together (Amazon S3 User Guide, "User-defined object metadata")."""
 
@@ -50,14 +52,23 @@ class S3Request:
         """Return the body, to be read once. Raises S3Error."""
         return SignedPayload(self.http, self.signing_key, self.signature.value, self.payload_kind)
 
-    def number(self, name: str, default: int, most: int) -> int:
-        """Return a number of the query string, at most so large. Raises InvalidArgument."""
+    def number(self, name: str, default: int, *, least: int = 0, most: int = 2**31) -> int:
+        """Return a number of the query string.
+
+        Raises:
+            InvalidS3Request: it is none, or not from `least` to `most`, in upstream's words.
+        """
         text = self.query.get(name)
         if text is None or text == "":
             return default
-        if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise InvalidArgument(f"{name} must be a number from 0 to 2147483647")
-        return min(int(text), most)
+        if not _INTEGER.fullmatch(text):
+            raise InvalidS3Request(f"Querystring, {name} must be integer")
+        number = int(text)
+        if number < least:
+            raise InvalidS3Request(f"Querystring, {name} must be >= {least}")
+        if number > most:
+            raise InvalidS3Request(f"Querystring, {name} must be <= {most}")
+        return number
 
     def user_metadata(self) -> dict[str, str]:
         """Return what the headers `x-amz-meta-…` hold. Raises InvalidArgument."""
