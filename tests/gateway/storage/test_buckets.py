@@ -264,9 +264,35 @@ async def test_the_service_alone_clears_caches(api: Api, path: str) -> None:
     assert (response.status_code, response.json()) == (200, {"message": "success"})
 
 
-async def test_a_change_that_changes_nothing_is_rejected(api: Api) -> None:
+@pytest.mark.parametrize("changes", [{}, {"name": "other"}])
+async def test_a_change_that_changes_nothing_is_rejected(api: Api, changes: dict[str, Any]) -> None:
     await api.bucket()
-    assert rejection(await api.put("/bucket/b", {}))[:2] == (400, "400")
+    response = await api.put("/bucket/b", changes)
+    assert rejection(response)[:2] == (400, "400")
+    assert response.json()["message"] == (
+        "body must have required property 'public', "
+        "body must have required property 'file_size_limit', "
+        "body must have required property 'allowed_mime_types', "
+        "body must match a schema in anyOf"
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_shown"),
+    [
+        ({"x-client-info": "supabase-py/2.17.3"}, False),
+        ({"x-client-info": "supabase-py/2.18.0"}, True),
+        ({"user-agent": "supabase-py/storage3 v0.11.3"}, False),
+        ({"user-agent": "supabase-py/storage3 v0.12.1"}, True),
+        ({"x-client-info": "supabase-js/2.0.0"}, True),
+    ],
+)
+async def test_older_clients_for_python_get_no_type_of_a_bucket(
+    api: Api, headers: dict[str, str], is_shown: bool
+) -> None:
+    await api.bucket()
+    [bucket] = (await api.get("/bucket", headers=headers)).json()
+    assert ("type" in bucket) is is_shown
 
 
 @pytest.mark.parametrize("types", ["*", "*/*", ["*/*"], ["*"]])

@@ -129,6 +129,18 @@ async def test_a_signed_url_opens_the_form_that_was_signed_and_no_other(api: Api
     assert rejection(await api.get(original, token=None))[2] == "InvalidSignature"
 
 
+@pytest.mark.parametrize("transform", [{"format": "origin"}, {"resize": "fill"}, {"width": 0}])
+async def test_a_form_that_changes_nothing_is_signed_as_the_original(
+    api: Api, transform: dict[str, Any]
+) -> None:
+    await api.bucket()
+    await upload(api, picture())
+    body = {"expiresIn": 60, "transform": transform}
+    url = (await api.post("/object/sign/b/a.png", body)).json()["signedURL"]
+    assert url.startswith("/object/sign/b/a.png?token=")
+    assert (await api.get(url, token=None)).content == picture()
+
+
 def rotated() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # on its side: to be turned by 90 degrees

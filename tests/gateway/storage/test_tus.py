@@ -366,3 +366,20 @@ async def test_what_is_no_id_is_no_missing_upload(api: Api, id: str, status: int
         assert response.text == (
             "Invalid upload id" if status == 400 else "The file for this url was not found\n"
         )
+
+
+async def test_options_say_what_pages_may_send(api: Api) -> None:
+    for path in (UPLOADS, f"{UPLOADS}/sign", f"{UPLOADS}/an-upload"):
+        headers = (await api.call("OPTIONS", path, token=None)).headers
+        assert headers["access-control-allow-methods"] == "POST, HEAD, PATCH, OPTIONS, DELETE"
+        assert "X-Upsert" in headers["access-control-allow-headers"].split(", ")
+        assert headers["access-control-max-age"] == "86400"
+
+
+async def test_an_upload_of_parts_at_a_time_is_rejected_by_name(api: Api) -> None:
+    await api.bucket()
+    response = await begin(api, headers={"upload-concat": "partial"})
+    assert response.status_code == 501
+    assert response.text.startswith("Concatenation extension is not (yet) supported.")
+    response = await begin(api, headers={"upload-concat": "whole"})
+    assert (response.status_code, response.text) == (400, "Invalid upload-concat\n")

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -229,7 +230,6 @@ async def test_what_is_safe_in_a_key_is_taken_as_it_is(api: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "headers"),
     [
-        (form(metadata="[1]"), FORM),
         (form(metadata='{"a": "\\u0000"}'), FORM),
         (form(metadata='{"a":' * 900 + "1" + "}" * 900), FORM),
         (form(metadata="{}").replace(b"--edge--", b"--edge"), FORM),
@@ -360,3 +360,31 @@ async def test_bytes_whose_row_is_rejected_are_deleted(api: Api) -> None:
         api.rows("DROP TRIGGER not_ten ON storage.objects")
     assert rejection(response) == (500, "500", "DatabaseError", "not these bytes")
     assert (await api.names(), api.blobs()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ('["a", {"b": 1}]', {"0": "a", "1": {"b": 1}}),
+        ('"ab"', {"0": "a", "1": "b"}),
+        ("5", {}),
+        ("null", {}),
+    ],
+)
+async def test_metadata_that_is_no_object_becomes_one(
+    api: Api, sent: str, stored: dict[str, Any]
+) -> None:
+    await api.bucket()
+    header = base64.b64encode(sent.encode()).decode()
+    assert (await api.upload("b/raw", x_metadata=header)).status_code == 200
+    sent_form = await api.post("/object/b/form", content=form(metadata=sent), headers=FORM)
+    assert sent_form.status_code == 200
+    for name in ("raw", "form"):
+        assert (await api.get(f"/object/info/b/{name}")).json()["metadata"] == stored
+
+
+async def test_ids_and_versions_are_random(api: Api) -> None:
+    await api.bucket()
+    id = (await api.upload()).json()["Id"]
+    [(version,)] = api.rows("SELECT version FROM storage.objects")
+    assert {UUID(id).version, UUID(version).version} == {4}

@@ -108,10 +108,16 @@ def checked_cache_control(header: str | None) -> str:
     return header
 
 
-def checked_user_metadata(value: Any) -> dict[str, Any] | None:
-    """Check the metadata that a caller sends with an object. Raises InvalidStorageRequest."""
-    if value is not None and not isinstance(value, dict):
-        raise InvalidStorageRequest("The metadata must be an object")
+def checked_user_metadata(value: Any) -> dict[str, Any]:
+    """Return the metadata that a caller sends with an object. Raises InvalidStorageRequest.
+
+    What is no object becomes one as upstream makes it: a list, or the letters of a text, by their
+    positions; anything else an empty one.
+    """
+    if isinstance(value, list | str):
+        value = {str(position): each for position, each in enumerate(value)}
+    if not isinstance(value, dict):
+        return {}
     if _is_deep(value):
         raise InvalidStorageRequest(f"The metadata has over {MAX_DEPTH} levels")
     return value

@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import RowMapping
 
 from amphibase.backend.files import ByteRange
 from amphibase.blobs.base import BlobMissing, Blobs
 from amphibase.blobs.swap import copy_blob, open_blob, release
-from amphibase.column_defaults import utc_now, uuid7
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.storage import bucket_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller
@@ -187,7 +187,7 @@ class ObjectStorage:
             new = NewObject(caller, to, operation, overwrite, metadata, own)
             return _Copy(row["version"], metadata, new, await self._uploader.check(new))
 
-        version = uuid7()
+        version = uuid4()
         try:
             source = await copy_blob(
                 self._blobs, await find(), find, lambda source: source.version, version

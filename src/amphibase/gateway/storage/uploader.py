@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import RowMapping
 
 from amphibase.blobs.base import Blobs, parse_uuid
 from amphibase.blobs.swap import swap
-from amphibase.column_defaults import uuid7
 from amphibase.database.pipeline_connection import PipelineTransaction
 from amphibase.gateway.storage import bucket_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller, service_caller
@@ -130,7 +129,7 @@ class Uploader:
         permission = await self.check(
             new, content_type=body.content_type, size=body.minimum_bytes if size is None else size
         )
-        version = uuid7()
+        version = uuid4()
         measured = MeasuredBody(body.chunks(), permission.max_bytes, size)
         await self._blobs.write(version, measured.chunks())
         metadata = measured.metadata(body.content_type, body.cache_control)
@@ -188,7 +187,7 @@ def _taken_names() -> Iterator[None]:
 async def _try_row(connection: PipelineTransaction, new: NewObject) -> None:
     """Write the row that the caller declares, as the caller; to be undone."""
     await impersonate(connection, new.caller, new.operation)
-    values = _values(new, uuid7(), new.metadata, new.user_metadata)
+    values = _values(new, uuid4(), new.metadata, new.user_metadata)
     await object_rows.add(connection, values, overwrite=new.overwrite)
 
 
@@ -204,7 +203,7 @@ def _values(
 ) -> dict[str, Any]:
     bucket, name = new.path
     return {
-        "id": uuid7(),
+        "id": uuid4(),  # as the column's default
         "bucket_id": bucket,
         "name": name,
         "owner": parse_uuid(new.caller.subject),

@@ -1,5 +1,6 @@
 """Buckets: make, list, change, empty and delete them."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -40,8 +41,25 @@ from amphibase.gateway.storage.schemas import (
     read_unused_body,
 )
 
+NOTHING_TO_CHANGE = ", ".join(
+    (
+        *(
+            f"body must have required property '{name}'"
+            for name in ("public", "file_size_limit", "allowed_mime_types")
+        ),
+        "body must match a schema in anyOf",
+    )
+)
+MAX_LISTED = 2**31
 AT_ONCE = 1000
 """Files that are deleted in one transaction."""
+
+
+_KNOWS_TYPES = (
+    ("x-client-info", re.compile(r"supabase-py/(\d{1,9})\.(\d{1,9})\.(\d{1,9})", re.I), (2, 18, 0)),
+    ("user-agent", re.compile(r"storage3 v(\d{1,9})\.(\d{1,9})\.(\d{1,9})", re.I), (0, 12, 1)),
+)
+"""The versions of clients for Python from which on they take the type of a bucket."""
 
 
 def _not_empty(kinds: list[str] | None) -> list[str] | None:
@@ -67,7 +85,7 @@ class BucketChanges(StorageModel):
 
 
 class BucketQuery(StorageModel):
-    limit: OptionalWhole = Field(None, ge=1, le=2**31)
+    limit: OptionalWhole = Field(None, ge=1)
     offset: Whole = Field(0, ge=0, le=2**31)
     sort_column: Annotated[SortColumn, AS_TEXT] = Field("id", alias="sortColumn")
     sort_order: Annotated[SortOrder, AS_TEXT] = Field("asc", alias="sortOrder")
@@ -100,14 +118,29 @@ async def list_all(context: StorageContext, request: Request) -> Response:
     async with context.transactions.as_caller(caller, "storage.bucket.list") as connection:
         rows = await bucket_rows.list_all(
             connection,
-            limit=query.limit,
+            limit=None if query.limit is None else min(query.limit, MAX_LISTED),
             offset=query.offset,
             column=query.sort_column,
             order=query.sort_order,
             search=query.search,
         )
     # The kind of a bucket is part of the list alone, as upstream.
-    return json_response([{**responses.bucket_json(row), "type": row["type"]} for row in rows])
+    shows_type = _reads_type(request)
+    return json_response(
+        [
+            {**responses.bucket_json(row), **({"type": row["type"]} if shows_type else {})}
+            for row in rows
+        ]
+    )
+
+
+def _reads_type(request: Request) -> bool:
+    """Return whether a client takes the kind of a bucket: older ones for Python raise at it."""
+    return not any(
+        match is not None and tuple(map(int, match.groups())) < since
+        for header, pattern, since in _KNOWS_TYPES
+        for match in (pattern.search(request.headers.get(header, "")),)
+    )
 
 
 async def get(context: StorageContext, request: Request) -> Response:
@@ -119,7 +152,7 @@ async def get(context: StorageContext, request: Request) -> Response:
 async def update(context: StorageContext, request: Request) -> Response:
     changes = await read_body(request, BucketChanges)
     if not changes.model_fields_set:
-        raise MalformedRequest("body must NOT have fewer than 1 properties")
+        raise MalformedRequest(NOTHING_TO_CHANGE)
     caller, id = context.authenticate(request), request.path_params["bucket"]
     check_bucket_name(id)
     check_allowed_types(changes.allowed_mime_types or ())

@@ -68,7 +68,7 @@ class SortPageBy(StorageModel):
 
 class ListObjects(StorageModel):
     prefix: Text
-    limit: OptionalWhole = Field(None, ge=1, le=2**31)
+    limit: OptionalWhole = Field(None, ge=1)
     offset: OptionalWhole = Field(None, ge=0, le=2**31)
     sort_by: Annotated[SortBy | None, AS_OBJECT] = Field(None, alias="sortBy")
     search: OptionalText = None
@@ -76,7 +76,7 @@ class ListObjects(StorageModel):
 
 class ListPage(StorageModel):
     prefix: OptionalText = None
-    limit: OptionalWhole = Field(None, ge=1, le=2**31)
+    limit: OptionalWhole = Field(None, ge=1)
     cursor: OptionalText = Field(None, max_length=8192)
     by_folder: OptionalFlag = Field(None, alias="with_delimiter")
     sort_by: Annotated[SortPageBy | None, AS_OBJECT] = Field(None, alias="sortBy")

@@ -52,7 +52,7 @@ async def one(context: StorageContext, request: Request) -> Response:
     await context.objects.find(caller, (bucket, name), "storage.object.sign")
     path = f"{bucket}/{name}"
     transform = body.transform if context.images.is_enabled else None
-    if transform is None or not transform.model_fields_set:
+    if transform is None or not transform.description:
         return json_response({"signedURL": _download(context, path, body.seconds)})
     context.images.check_available()
     form = transform.model_dump(exclude_none=True)

@@ -55,7 +55,25 @@ _NUMBER = re.compile(r"0|[1-9]\d*", re.ASCII)
 _SECONDS = re.compile(r"-?\d+", re.ASCII)
 TEXT = "text/plain;charset=UTF-8"
 NO_LENGTH = "Upload-Length or Upload-Defer-Length header required\n"
+NO_CONCATENATION = (
+    "Concatenation extension is not (yet) supported. Disable parallel uploads in the tus client.\n"
+)
 SIGNED_PATH = "/upload/resumable/sign"
+PREFLIGHT_HEADERS = {
+    "Access-Control-Allow-Methods": "POST, HEAD, PATCH, OPTIONS, DELETE",
+    "Access-Control-Allow-Headers": ", ".join(
+        (
+            *("Authorization", "Content-Type", "Location", "Tus-Extension", "Tus-Max-Size"),
+            *("Tus-Resumable", "Tus-Version", "Upload-Concat", "Upload-Defer-Length"),
+            *("Upload-Length", "Upload-Metadata", "Upload-Offset", "X-HTTP-Method-Override"),
+            *("X-Requested-With", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"),
+            *("Authorization", "X-Upsert", "Upload-Expires", "ApiKey", "x-signature"),
+        )
+    ),
+    "Access-Control-Max-Age": "86400",
+}
+"""What upstream's server says of itself where no proxy answers in its place."""
+
 UNFINISHED = "unfinished"
 """The folder of resumable uploads under way, beside that of the bytes."""
 
@@ -111,11 +129,15 @@ class TusRoutes:
         )
 
     async def options(self, context: StorageContext, request: Request) -> Response:
-        return self._tus.options()
+        response = self._tus.options()
+        response.headers.update(PREFLIGHT_HEADERS)
+        return response
 
     async def create(self, context: StorageContext, request: Request) -> Response:
         self._authenticate(request)
         _check_headers(request)
+        if "upload-concat" in request.headers:
+            raise TusRejected(501, NO_CONCATENATION)
         if ("upload-length" in request.headers) == ("upload-defer-length" in request.headers):
             raise TusRejected(400, NO_LENGTH)
         if "upload-metadata" not in request.headers:
@@ -302,6 +324,7 @@ _VALID: dict[str, Callable[[str], bool]] = {
     "upload-length": lambda value: _NUMBER.fullmatch(value) is not None,
     "upload-defer-length": lambda value: value == "1",
     "upload-metadata": _is_metadata,
+    "upload-concat": lambda value: value.startswith(("partial", "final;")),
     "content-type": lambda value: value == CHUNK_TYPE,
 }
 """What the headers of the protocol may be."""
