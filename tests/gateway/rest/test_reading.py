@@ -211,6 +211,12 @@ async def test_the_location_of_content_is_the_same_for_the_same_content(
         ("/works?select=id&order=count", 400, {"code": "42703"}),
         ("/works?select=id::nope", 400, {"code": "42704"}),
         ("/works?select=data->n.sum()", 404, {"code": "42883"}),
+        ("/works?select=data->>parts->n", 404, {
+            "code": "42883", "message": "operator does not exist: text -> unknown",
+        }),
+        ("/works?select=data->>parts->0", 404, {
+            "code": "42883", "message": "operator does not exist: text -> integer",
+        }),
         ("/works?id=eq.x", 400, {"code": "22P02"}),
         ("/works?id=eq(any).(1)", 400, {"code": "22P02"}),
         ("/texts?body=fts(nope).x", 400, {"code": "42704"}),

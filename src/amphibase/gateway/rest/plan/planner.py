@@ -10,8 +10,6 @@ from amphibase.gateway.rest.plan.types import ActionPlan, PlanKey
 from amphibase.gateway.rest.schema.catalog import Catalog
 from amphibase.gateway.rest.schema.suggestions import no_table
 
-_JSON_SHAPES = ("array", "object")
-
 
 class Planner:
     """Plans requests against one catalog; a new catalog has a new planner.
@@ -46,7 +44,7 @@ class Planner:
             (key.target.schema, *self._extra_search_path),
             self._max_rows,
             self._aggregates,
-            formatted=key.media.shape in _JSON_SHAPES,
+            represented=key.media.handler is None or key.media.handler.target is None,
         )
         plan = self._plan(key, read_planner)
         read_planner.check_columns()

@@ -48,7 +48,7 @@ class ReadPlanner:
         path: the schemas where computed fields are looked for; embedded relations in the first.
         max_rows: the most rows of any relation; None for all.
         aggregates: whether aggregates are allowed.
-        formatted: whether the response is JSON, for which domains have their own representation.
+        represented: whether domains look as their casts to JSON say, whatever the response is.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class ReadPlanner:
         path: Sequence[str],
         max_rows: int | None,
         aggregates: bool,
-        formatted: bool,
+        represented: bool,
     ) -> None:
         self._catalog = catalog
         self._path = path
         self._max_rows = max_rows
         self._aggregates = aggregates
-        self._formatted = formatted
+        self._represented = represented
         self._undefined: DatabaseError | None = None
         self._aliases = 0
         self._columns: dict[ReadPlan, Collection[str]] = {}
@@ -93,6 +93,7 @@ class ReadPlanner:
         for path, _ in (*query.conditions, *query.orders, *query.ranges):
             _check_path(select, path)
         self._select(root, name, select, depth=1)
+        self._arrange(root, query)
         root.label = name.name
         for path, orders in query.orders:
             node = self._at(root, path)
@@ -206,6 +207,24 @@ class ReadPlanner:
             **{embed.key: embed for embed in reversed(embeds)},
         }
 
+    def _arrange(self, root: ReadPlan, query: QueryParams) -> None:
+        """Put the keys in upstream's order: columns first, and of the relations those first whose
+        filters, orders and ranges the request names first."""
+        filters = [path for path, each in query.conditions if isinstance(each, Filter)]
+        logic = [path for path, each in query.conditions if isinstance(each, Logic)]
+        orders = [path for path, _ in query.orders]
+        ranges = [path for path, _ in query.ranges]
+        for paths in (filters, orders, ranges, logic):
+            for path in reversed(paths):
+                node = root
+                for name in path:
+                    embed = self._found(node, name)
+                    node.select.remove(embed)
+                    node.select.insert(0, embed)
+                    node = embed.node
+        for node in self._embeds:
+            node.select.sort(key=lambda each: isinstance(each, Embed))
+
     def _count(self, keys: int) -> None:
         self._keys += keys
         if self._keys > MAX_KEYS:
@@ -219,7 +238,7 @@ class ReadPlanner:
         if node.table is None:
             return Star()
         operands = [self.operand(node, FieldPath(column)) for column in node.table.columns]
-        expand = self._formatted and any(operand.to_json for operand in operands)
+        expand = self._represented and any(operand.to_json for operand in operands)
         outputs = tuple(OutputColumn(operand.name, operand) for operand in operands)
         return Star(outputs, is_plain=not expand)
 
@@ -229,7 +248,7 @@ class ReadPlanner:
         if item.aggregate is not None and not self._aggregates:
             raise AggregatesNotAllowed
         operand = self.operand(node, item.field) if item.field.name else None
-        if operand is not None and (not self._formatted or item.cast or item.aggregate):
+        if operand is not None and not self._represented:
             operand = Operand(operand.name, operand.type, operand.function, operand.path)
         key = item.alias or item.aggregate or _last_key(item.field)
         return OutputColumn(key, operand, item.cast, item.aggregate, item.aggregate_cast)
@@ -293,10 +312,13 @@ class ReadPlanner:
     def _at(self, root: ReadPlan, path: Path) -> ReadPlan:
         node = root
         for name in path:
-            embed = self._find(node, name)
-            assert embed is not None  # as `_check_path` has found
-            node = embed.node
+            node = self._found(node, name).node
         return node
+
+    def _found(self, node: ReadPlan, name: str) -> Embed:
+        embed = self._find(node, name)
+        assert embed is not None  # as `_check_path` has found
+        return embed
 
     def _limit(self, node: ReadPlan, *, with_root: bool = True) -> None:
         if self._max_rows is not None and with_root:

@@ -56,7 +56,7 @@ def value_of(operand: Operand, row: RowAlias, parameters: StatementParameters) -
         if isinstance(step.key, int):
             base += f"{arrow} {step.key}"
         else:
-            base += f"{arrow} {parameters(ConstantParameter(step.key))}::text"
+            base += f"{arrow} {parameters(ConstantParameter(step.key))}"
     return f"({base})"
 
 

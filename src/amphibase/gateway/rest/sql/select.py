@@ -1,6 +1,7 @@
 """Writes the tree of relations as one SELECT, in which embedded relations are lateral joins.
 
-The row of such a join is NULL where there is no related row, whatever its columns are.
+The row of such a join is NULL where there is no related row, whatever its columns are. Embedded
+relations are JSONB, as upstream: it has its own order of keys, and groups can have it in common.
 """
 
 from collections.abc import Iterator
@@ -45,7 +46,6 @@ class _OutputKey:
         is_json: JSON cannot be grouped by, JSONB can.
         group: what groups have in common, where it is not the value: the column itself, of a type
             with a representation of its own.
-        row: the value of a related row that is not JSON yet.
     """
 
     name: str | None
@@ -54,7 +54,6 @@ class _OutputKey:
     aggregate_cast: str | None = None
     is_json: bool = False
     group: str | None = None
-    row: str | None = None
 
 
 class SelectCompiler:
@@ -62,21 +61,16 @@ class SelectCompiler:
 
     Args:
         counted: write only what decides how many rows there are.
-        nested: leave a related row a row inside its parent's, for a statement that turns whole
-            rows into JSON; once is faster than each apart.
     """
 
-    def __init__(
-        self, parameters: StatementParameters, *, counted: bool = False, nested: bool = False
-    ) -> None:
+    def __init__(self, parameters: StatementParameters, *, counted: bool = False) -> None:
         self._parameters = parameters
         self._counted = counted
-        self._nested = nested
 
     def rows(self, root: ReadPlan) -> str:
         """Compile the SELECT of the rows, whose columns are the keys of the response."""
         keys = self._own_keys(root)
-        return self._select(root, self._written(keys), None, _groups(keys, root))
+        return self._select(root, _written(keys), None, _groups(keys, root))
 
     def matches(self, root: ReadPlan) -> str:
         """Compile the SELECT of as many rows as there are without limit and offset."""
@@ -141,17 +135,16 @@ class SelectCompiler:
             if embed.to_one:
                 return self._select(child, values + hidden, origin), names + hidden_names
             inside = self._select(child, values, origin)
-            arrays = ", ".join(f'json_agg("_s".{name})' for name in names)
+            arrays = ", ".join(f'json_agg("_s".{name})::jsonb' for name in names)
             rows = f'({inside}) AS "_s"({", ".join(names)})'
             return f"SELECT {arrays} FROM {rows} HAVING count(*) > 0", names
         if not embed.to_one:
-            inside = self._select(child, self._written(keys), origin, _groups(keys, child))
+            inside = self._select(child, _written(keys), origin, _groups(keys, child))
             rows = f'({inside}) AS "_s"'
-            return f'SELECT json_agg("_s".*) FROM {rows} HAVING count(*) > 0', [_JSON]
+            return f'SELECT json_agg("_s".*)::jsonb FROM {rows} HAVING count(*) > 0', [_JSON]
         if not hidden:
-            return self._select(child, self._written(keys), origin, _groups(keys, child)), []
-        inside = f'(SELECT {", ".join(self._written(keys))}) AS "_s"'
-        object_ = f'(SELECT row_to_json("_s".*) FROM {inside})'
+            return self._select(child, _written(keys), origin, _groups(keys, child)), []
+        object_ = f'(SELECT to_jsonb("_s".*) FROM (SELECT {", ".join(_written(keys))}) AS "_s")'
         return self._select(child, [object_, *hidden], origin), [_JSON, *hidden_names]
 
     def _bare(self, embed: Embed, origin: tuple[ReadPlan, Embed]) -> tuple[str, list[str]]:
@@ -195,12 +188,6 @@ class SelectCompiler:
         keys = list(self._keys(node, expanded=False))
         return list(self._keys(node, expanded=True)) if _are_grouped(keys) else keys
 
-    def _written(self, keys: list[_OutputKey]) -> list[str]:
-        """The keys as the columns of a SELECT."""
-        if _are_grouped(keys):
-            return [_column(key, _groupable(key)) for key in keys]
-        return [_column(key, (key.row if self._nested else None) or key.value) for key in keys]
-
     def _keys(self, node: ReadPlan, *, expanded: bool) -> Iterator[_OutputKey]:
         row = row_alias(node)
         for item in node.select:
@@ -218,12 +205,14 @@ class SelectCompiler:
         if output.operand is None:
             return _OutputKey(output.key, "1", "count", output.aggregate_cast)
         value = shown(output.operand, row, self._parameters)
+        is_json, group = False, None
+        if output.operand.to_json is not None and not output.operand.path:
+            is_json, group = True, value_of(output.operand, row, self._parameters)
         if output.cast is not None:
-            value = f"CAST({value} AS {type_name(output.cast)})"
-        elif output.operand.to_json is not None and not output.operand.path:
-            group = value_of(output.operand, row, self._parameters)
-            return _OutputKey(output.key, value, is_json=True, group=group)
-        return _OutputKey(output.key, value, output.aggregate, output.aggregate_cast)
+            is_json, value = False, f"CAST({value} AS {type_name(output.cast)})"
+        return _OutputKey(
+            output.key, value, output.aggregate, output.aggregate_cast, is_json, group
+        )
 
     def _embed_keys(self, embed: Embed) -> Iterator[_OutputKey]:
         alias = quoted(embed.alias)
@@ -233,16 +222,15 @@ class SelectCompiler:
             for number, key in enumerate(self._keys(embed.node, expanded=True)):
                 value = f"{alias}.{_numbered(number)}"
                 if embed.to_one:
-                    yield replace(key, value=value, group=None, row=None)
+                    yield replace(key, value=value, group=None)
                 else:
-                    yield _OutputKey(key.name, f"COALESCE({value}, '[]')", is_json=True)
+                    yield _OutputKey(key.name, f"COALESCE({value}, '[]')")
         elif not embed.to_one:
-            yield _OutputKey(embed.key, f"COALESCE({alias}.{_JSON}, '[]')", is_json=True)
+            yield _OutputKey(embed.key, f"COALESCE({alias}.{_JSON}, '[]')")
         elif embed.hidden:
-            yield _OutputKey(embed.key, f"{alias}.{_JSON}", is_json=True)
+            yield _OutputKey(embed.key, f"{alias}.{_JSON}")
         else:
-            row = f"({alias}.*)::record"
-            yield _OutputKey(embed.key, f"row_to_json({alias}.*)", is_json=True, row=row)
+            yield _OutputKey(embed.key, f"to_jsonb({alias}.*)")
 
 
 _JSON = '"_json"'
@@ -315,6 +303,12 @@ def _groups(keys: list[_OutputKey], node: ReadPlan) -> str:
 
 def _groupable(key: _OutputKey) -> str:
     return f"({key.value})::jsonb" if key.is_json else key.value
+
+
+def _written(keys: list[_OutputKey]) -> list[str]:
+    """The keys as the columns of a SELECT."""
+    grouped = _are_grouped(keys)
+    return [_column(key, _groupable(key) if grouped else key.value) for key in keys]
 
 
 def _column(key: _OutputKey, value: str) -> str:

@@ -79,8 +79,7 @@ def compile_statement(plan: ActionPlan) -> CompiledStatement:
     if plan.mutate is not None and plan.key.returning != "representation":
         rows = f"{SOURCE} AS {_ROWS}"
     else:
-        nested = plan.key.media.shape in ("array", "object")
-        rows = f"({SelectCompiler(parameters, nested=nested).rows(plan.read)}) AS {_ROWS}"
+        rows = f"({SelectCompiler(parameters).rows(plan.read)}) AS {_ROWS}"
     body, is_bytes = _body(plan)
     columns = ResultColumns(
         total=_total(plan, parameters),
@@ -117,7 +116,7 @@ def compile_cursor(plan: ActionPlan) -> CompiledStatement:
     """Compile the cursor `CURSOR`, whose rows are the elements of the body, as text."""
     parameters = StatementParameters()
     source = "" if plan.call is None else f"WITH {SOURCE} AS ({compile_call(plan, parameters)}) "
-    rows = SelectCompiler(parameters, nested=True).rows(plan.read)
+    rows = SelectCompiler(parameters).rows(plan.read)
     element = f"row_to_json({_ROWS}.*)"
     if plan.key.media.strip_nulls:
         element = f"json_strip_nulls({element})"
