@@ -44,6 +44,9 @@ DDL = """
     );
     CREATE TABLE badges (id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY, name text DEFAULT 'new');
     CREATE TABLE notes (a int, b text);
+    CREATE TABLE pages (
+        id int PRIMARY KEY, next int REFERENCES pages DEFERRABLE INITIALLY DEFERRED
+    );
     CREATE TABLE numbers (id int PRIMARY KEY, n numeric, j jsonb);
     CREATE TABLE "odd table" ("my id" int PRIMARY KEY, "a.b" text, "c,d" text, "Grün" int);
     CREATE TABLE seats (

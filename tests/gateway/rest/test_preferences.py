@@ -103,6 +103,13 @@ async def test_more_rows_than_preferred_are_not_changed(
     assert leniently.status_code == 204
 
 
+async def test_no_number_of_rows_is_too_many_to_insert(api: DataApi) -> None:
+    rows = [{"a": 8}, {"a": 9}]
+    response = await api.request("POST /notes", rows, prefer="handling=strict, max-affected=1")
+    assert response.status_code == 201
+    assert response.headers["preference-applied"] == "handling=strict"
+
+
 async def test_of_functions_those_of_rows_alone_may_be_limited(api: DataApi) -> None:
     prefer = "handling=strict, max-affected=1"
     response = await api.request("POST /rpc/works_of", {"composer": 1}, prefer=prefer)
@@ -119,3 +126,11 @@ async def test_of_functions_those_of_rows_alone_may_be_limited(api: DataApi) -> 
 async def test_a_transaction_ends_as_preferred(api: DataApi, end: str, left: int) -> None:
     await api.request("POST /badges", {"name": end}, prefer=f"tx={end}")
     assert len(await api.read(f"/badges?name=eq.{end}")) == left
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+async def test_deferred_constraints_are_checked_however_a_transaction_ends(
+    api: DataApi, end: str
+) -> None:
+    response = await api.request("POST /pages", {"id": 1, "next": 9}, prefer=f"tx={end}")
+    assert (response.status_code, response.json()["code"]) == (409, "23503")

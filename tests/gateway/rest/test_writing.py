@@ -259,6 +259,34 @@ async def test_where_one_row_is_requested_several_are_not_written(
     assert await api.read("/notes") == [{"a": 1, "b": "one"}, {"a": 2, "b": "two"}]
 
 
+@pytest.mark.parametrize(
+    ("request_line", "body", "prefer", "status"),
+    [
+        ("POST /notes?c=eq.1", {"a": 1}, FULL, 201),  # a filter, which finds no row to insert
+        ("POST /notes?or=(c.eq.1)", {"a": 1}, "", 201),
+        ("POST /notes?select=c&order=d", {"a": 1}, "return=minimal", 201),
+        ("PATCH /notes?a=eq.1&select=c", {"a": 1}, "", 204),
+        ("DELETE /notes?a=eq.1&select=c", None, "", 204),
+        ("POST /notes?select=c", {"a": 1}, "return=headers-only", 400),
+        ("PATCH /notes?c=eq.1", {"a": 1}, "", 400),
+        ("DELETE /notes?a=eq.1&order=c", None, FULL, 400),
+    ],
+)
+async def test_an_unknown_column_matters_where_postgres_is_asked_for_it(
+    api: DataApi, request_line: str, body: Any, prefer: str, status: int
+) -> None:
+    response = await api.request(request_line, body, prefer=prefer)
+    assert response.status_code == status, response.text
+    if status == 400:
+        assert response.json()["code"] == "42703"
+
+
+async def test_related_rows_of_what_was_written_are_not_cut(api: DataApi) -> None:
+    url = "PATCH /works?id=eq.1&select=programmes(place)&programmes.limit=1&limit=0"
+    response = await api.request(url, {"minutes": 1}, prefer=FULL)
+    assert response.json() == [{"programmes": [{"place": 1}, {"place": 2}]}]
+
+
 async def test_one_row_is_in_the_response_as_an_object(api: DataApi) -> None:
     url = "PATCH /works?id=eq.1&select=id"
     response = await api.request(url, {"minutes": 1}, prefer=FULL, accept=ONE)

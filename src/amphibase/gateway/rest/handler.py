@@ -161,7 +161,8 @@ class RequestHandler:
         preferences, negotiated = context.prepared.preferences, context.prepared.negotiated
         plan = context.prepared.compiled.plan
         is_put = plan.key.action == "put"
-        result = await self._run(context, _has_put if is_put else _check(negotiated, preferences))
+        most = None if plan.key.action == "insert" else _most_affected(preferences)
+        result = await self._run(context, _has_put if is_put else _check(negotiated, most))
         response = mutate_response(
             plan.key.action,
             preferences,
@@ -176,10 +177,10 @@ class RequestHandler:
         preferences, negotiated = context.prepared.preferences, context.prepared.negotiated
         call = context.prepared.compiled.plan.call
         assert call is not None
-        limits_rows = preferences.is_strict and preferences.max_affected is not None
-        if limits_rows and not call.function.returns.is_set:
+        most = _most_affected(preferences)
+        if most is not None and not call.function.returns.is_set:
             raise MaxAffectedNeedsSet
-        result = await self._run(context, _check(negotiated, preferences))
+        result = await self._run(context, _check(negotiated, most))
         return call_response(preferences, negotiated, result, call.function, context.offset), result
 
     async def _run(self, context: "RequestContext", check: Check | None) -> ResultSet:
@@ -270,9 +271,16 @@ def _has_put(row: Cells) -> None:
         raise PutDiffers
 
 
-def _check(negotiated: NegotiatedMediaType, preferences: Preferences) -> Check | None:
-    """What has to hold of how many rows were changed or returned."""
-    most = preferences.max_affected if preferences.is_strict else None
+def _most_affected(preferences: Preferences) -> int | None:
+    return preferences.max_affected if preferences.is_strict else None
+
+
+def _check(negotiated: NegotiatedMediaType, most: int | None) -> Check | None:
+    """What has to hold of how many rows were changed or returned.
+
+    Args:
+        most: how many rows may be; None for any number.
+    """
     if most is None and not negotiated.is_singular:
         return None
 

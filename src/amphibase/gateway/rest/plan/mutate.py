@@ -1,5 +1,7 @@
 """Resolves what is written: which columns, of which rows, and what comes back of them."""
 
+from dataclasses import replace
+
 from amphibase.gateway.rest.errors.base import InvalidPut, PutWithRange
 from amphibase.gateway.rest.errors.database import DatabaseError
 from amphibase.gateway.rest.errors.schema_cache import NoColumn
@@ -31,16 +33,18 @@ def plan_mutate(catalog: Catalog, key: PlanKey, table: Table, planner: ReadPlann
     Raises:
         RestError: a column that the table lacks, or a PUT that does not name one row.
     """
-    query = key.query
     if key.action == "put":
         _check_put(key, table)
+    query = replace(key.query, ranges=())  # nothing of what was written is cut
     columns: tuple[Column, ...] = ()
     if key.action != "delete":
         columns = tuple(_columns(key, table))
     root = planner.read(query, table.name, table, None, table.name.name)
+    planner.restrict(root, query, is_written=True)
+    if key.returning == "minimal":
+        planner.allow_unknown_columns()
     of_root = [condition for path, condition in query.conditions if not path]
     bare = planner.node(table, None, table.name.name)
-    planner.restrict(root, query, with_root=False)
     write = MutatePlan(
         table=table,
         columns=columns,
@@ -50,7 +54,9 @@ def plan_mutate(catalog: Catalog, key: PlanKey, table: Table, planner: ReadPlann
             if ("json", column.type) in catalog.representations
         },
         conflict=_conflict(key, table),
-        conditions=tuple(planner.condition(bare, condition) for condition in of_root),
+        conditions=()
+        if key.action == "insert"  # which ignores them, even those on no column
+        else tuple(planner.condition(bare, condition) for condition in of_root),
         returned=_returned(key, table, root),
     )
     return ActionPlan(key, root, write)

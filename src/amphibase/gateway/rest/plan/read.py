@@ -101,19 +101,29 @@ class ReadPlanner:
         root.label = label
         return root
 
-    def restrict(self, root: ReadPlan, query: QueryParams, *, with_root: bool = True) -> None:
-        """Add the filters and ranges; with those of the root unless they are of a write."""
+    def restrict(self, root: ReadPlan, query: QueryParams, *, is_written: bool = False) -> None:
+        """Add the filters and ranges.
+
+        Args:
+            is_written: whether the rows were written: by the filters of the root, and without a
+                limit.
+        """
         for path, condition in query.conditions:
-            if path or with_root:
+            if path or not is_written:
                 node = self._at(root, path)
                 node.conditions.append(self.condition(node, condition))
+        if is_written:
+            return
         for path, range in query.ranges:
             node = self._at(root, path)
-            if path or with_root:
-                node.limit, node.offset = range.limit, range.offset
-        self._limit(root, with_root=with_root)
+            node.limit, node.offset = range.limit, range.offset
+        self._limit(root)
         if _is_one_row(root):
             root.limit = None  # which keeps Postgres from seeing through the subquery
+
+    def allow_unknown_columns(self) -> None:
+        """Forget the columns that were not there: Postgres will not be asked for them."""
+        self._undefined = None
 
     def check_columns(self) -> None:
         """Raise the error of the first column that is not there, which Postgres would tell.

@@ -16,7 +16,7 @@ import psycopg
 from amphibase.backend import Isolation
 from amphibase.database.impersonation import Impersonation
 from amphibase.database.pool import Cells, PipelinePool, PoolTimeout
-from amphibase.database.statement import Call
+from amphibase.database.statement import Call, Statement
 from amphibase.gateway.rest.errors.base import (
     FINAL_STATUSES,
     AcquisitionTimeout,
@@ -27,6 +27,9 @@ from amphibase.gateway.rest.errors.base import (
 )
 from amphibase.gateway.rest.errors.database import DatabaseError, status_of_sqlstate
 from amphibase.gateway.rest.transaction.role import RequestRole
+
+_CHECK_CONSTRAINTS = Call(Statement("SET CONSTRAINTS ALL IMMEDIATE"))
+"""Checks deferred constraints now, as the commit would."""
 
 Check = Callable[[Cells], None]
 """Looks at the result before it is committed; what it raises undoes it."""
@@ -97,6 +100,7 @@ class RoleExecutor:
                 if query.check is not None:
                     query.check(results[-1][0])
                 if query.rolls_back:
+                    await run(_CHECK_CONSTRAINTS)
                     raise _Undone
         return results
 
