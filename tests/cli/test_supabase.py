@@ -178,7 +178,7 @@ def test_starting_it_twice_says_that_it_runs_and_how_to_reach_it(
 def test_what_it_says_of_itself_is_its_owners_alone(cli: Cli) -> None:
     data = cli.folder / ".amphibase"
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
-    for name in ("state.json", "authenticator.password", "keys.json", "gateway.log"):
+    for name in ("state.json", "authenticator.password", "root.key", "gateway.log"):
         assert stat.S_IMODE((data / name).stat().st_mode) == 0o600, name
     assert (data / ".gitignore").read_text() == "*\n"
 
