@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Row, delete, insert, select, update
 
@@ -17,7 +17,7 @@ from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.user_states import is_banned
 from amphibase.accounts.users import merged
 from amphibase.backend import Claims
-from amphibase.column_defaults import utc_now, uuid7
+from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import Conflict, EmailNotConfirmed, IdentityNotLinked, NotFound, UserBanned
 from amphibase.schema.tables import Tables
@@ -291,7 +291,7 @@ class ExternalIdentities:
         added = await connection.execute(
             insert(self._table)
             .values(
-                id=uuid7(),
+                id=uuid4(),
                 provider=identity.provider,
                 provider_id=identity.subject,
                 user_id=user_id,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Row, delete, func, or_, select, update
 
@@ -135,7 +135,7 @@ class Sessions:
             method: how the user proved who they are, for the `amr` claim: `password`, `otp`.
         """
         now = utc_now()
-        session_id, token = uuid7(), new_token()
+        session_id, token = uuid4(), new_token()
         session = {
             "id": session_id,
             "user_id": user_id,

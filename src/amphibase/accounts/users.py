@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import (
     BindParameter,
@@ -212,7 +212,7 @@ class Users:
         added = await connection.execute(
             insert(self._identities).returning(self._identities),
             {
-                "id": uuid7(),
+                "id": uuid4(),
                 "provider": provider,
                 "provider_id": str(id),
                 "user_id": id,

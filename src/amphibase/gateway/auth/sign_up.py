@@ -301,12 +301,9 @@ async def _sanitized_user(
     id = user_id or core.sanitized_id(email)
     identities = await core.engine.users.identities(connection, id)
     identity_id = identities[0].id if identities else core.sanitized_id(email, "identity")
-    claims = email_claims(id, email)
-    return {
-        **_unconfirmed(id, identity_id, dict(EMAIL_PROVIDER), {**data, **claims}),
-        "aud": core.settings.jwt_aud,
-        "email": email,
-    }
+    data = {**data, **email_claims(id, email)}
+    user = _unconfirmed(id, identity_id, core.settings.jwt_aud, dict(EMAIL_PROVIDER), data)
+    return {**user, "email": email}
 
 
 def _user_of_taken_phone(
@@ -316,12 +313,13 @@ def _user_of_taken_phone(
     id, identity_id = core.sanitized_id(phone), core.sanitized_id(phone, "identity")
     claims = {"sub": str(id), "email_verified": False, "phone_verified": False}
     metadata = {"provider": "phone", "providers": ["phone"]}
-    user = _unconfirmed(id, identity_id, metadata, {**data, **claims})
-    return {**user, "aud": audience(core, request), "phone": phone}
+    aud = audience(core, request)
+    user = _unconfirmed(id, identity_id, aud, metadata, {**data, **claims})
+    return {**user, "phone": phone}
 
 
 def _unconfirmed(
-    id: UUID, identity_id: UUID, app_metadata: dict[str, Any], data: dict[str, Any]
+    id: UUID, identity_id: UUID, aud: str, app_metadata: dict[str, Any], data: dict[str, Any]
 ) -> dict[str, Any]:
     now: datetime = utc_now()
     times = {"created_at": timestamp(now), "updated_at": timestamp(now)}
@@ -338,6 +336,7 @@ def _unconfirmed(
         identity["email"] = data["email"]
     return {
         "id": str(id),
+        "aud": aud,
         "role": "authenticated",
         "email": "",
         "phone": "",
