@@ -6,6 +6,9 @@ import pytest
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api
 from tests.gateway.auth.conftest import ServeAuth
 
+FIRST_VERSION = {"x-supabase-api-version": ""}
+SAVING = {"code": "unexpected_failure", "message": "Database error saving new user"}
+
 
 async def test_what_the_projects_own_triggers_reject_is_reported_as_its_fault(api: Api) -> None:
     """The profile that a trigger makes may be rejected; the user must not be left without it."""
@@ -22,15 +25,19 @@ async def test_what_the_projects_own_triggers_reject_is_reported_as_its_fault(ap
     try:
         body = {"email": "ann@example.com", "password": PASSWORD}
         rejected = await api.post("/signup", {**body, "data": {"n": "no number"}})
-        assert rejected.status_code == 500
-        assert rejected.json() == {
-            "code": "unexpected_failure",
-            "message": "Database error saving new user",
-        }
+        assert (rejected.status_code, rejected.json()) == (500, SAVING)
         assert not api.rows("SELECT 1 FROM auth.users")
         user = (await api.sign_up(data={"n": 1}))["user"]
         assert api.rows("SELECT n FROM public.profiles") == [(1,)]
         response = await api.delete(f"/admin/users/{user['id']}", token=SERVICE)
+        assert response.status_code == 500
+        assert response.json() == {
+            "code": "unexpected_failure",
+            "message": "Database error deleting user",
+        }
+        response = await api.delete(
+            f"/admin/users/{user['id']}", token=SERVICE, headers=FIRST_VERSION
+        )
         assert response.status_code == 500
         assert response.json()["code"] == "23503"
         assert "violates foreign key constraint" in response.json()["message"]
@@ -51,11 +58,8 @@ RAISED = {
         403,
         {"code": "PT403", "message": "not from here", "hint": "move", "detail": "more"},
     ),
-    "PERFORM 1 FROM profiles;": (
-        500,
-        {"code": "unexpected_failure", "message": "Database error saving new user"},
-    ),
 }
+"""What clients get that do not ask for the newer version of the API, which hands nothing on."""
 
 
 @pytest.fixture
@@ -80,14 +84,27 @@ async def test_a_triggers_message_and_status_reach_the_client(
     raising(statement)
     body = {"email": "ann@example.com", "password": PASSWORD}
     for rejected in (
-        await api.post("/signup", body),
-        await api.post("/admin/users", body, token=SERVICE),
+        await api.post("/signup", body, headers=FIRST_VERSION),
+        await api.post("/admin/users", body, token=SERVICE, headers=FIRST_VERSION),
     ):
         assert (rejected.status_code, rejected.json()) == response
+        assert rejected.headers["x-sb-error-code"] == "unexpected_failure"
+    newer = await api.post("/signup", body)
+    assert (newer.status_code, newer.json()) == (500, SAVING)
     anonymous = await api.post("/signup", {})
     assert anonymous.status_code == 500
     assert anonymous.json()["message"] == "Database error creating anonymous user"
     assert api.rows("SELECT 1 FROM auth.users") == []
+
+
+async def test_other_errors_of_a_trigger_stay_here_and_have_an_id_in_the_log(
+    api: Api, raising: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    raising("PERFORM 1 FROM profiles;")
+    body = {"email": "ann@example.com", "password": PASSWORD}
+    rejected = (await api.post("/signup", body, headers=FIRST_VERSION)).json()
+    assert rejected["msg"] == "Database error saving new user"
+    assert any(rejected["error_id"] in line for line in caplog.messages)
 
 
 async def test_a_trigger_that_lacks_a_right_is_named_in_the_log(

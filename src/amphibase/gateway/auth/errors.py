@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from uuid import uuid4
 
 import psycopg
 from starlette.requests import Request
@@ -108,15 +109,17 @@ class PasswordViolation(AuthError):
 
 
 class RejectedByProject(AuthError):
-    """Raised with the message of a trigger or a constraint of the project.
+    """Raised where a trigger or a constraint of the project rejects what is written.
 
     Args:
         raised: its message, and the status that a trigger chooses by `RAISE SQLSTATE 'PT403'`.
+        message: for clients that ask for the newer version of the API, which does not hand on
+            what was raised.
     """
 
-    def __init__(self, raised: RaisedError) -> None:
+    def __init__(self, raised: RaisedError, message: str | None = None) -> None:
         self.raised = raised
-        super().__init__(codes.UNEXPECTED_FAILURE, raised.message, status=raised.status)
+        super().__init__(codes.UNEXPECTED_FAILURE, message)
 
 
 def invalid(message: str, status: int | None = None) -> AuthError:
@@ -127,26 +130,42 @@ def invalid(message: str, status: int | None = None) -> AuthError:
 def respond_to(request: Request, error: Exception) -> JSONResponse:
     """Return the response to an error, in the shape of the request's version of the API."""
     rejection = as_auth_error(error)
-    body: dict[str, object]
-    if isinstance(rejection, RejectedByProject):
-        return _raised_response(rejection.raised)
-    if isinstance(rejection, OAuthError):
-        body = {"error": rejection.name, "error_description": rejection.message}
-        return JSONResponse(body, rejection.status)
-    headers = {"x-sb-error-code": rejection.code}
+    wants_text = _wants_text(request.headers.get(VERSION_HEADER, ""))
+    headers = {VERSION_HEADER: CODES_AS_TEXT} if wants_text else {}
     if isinstance(error, Retryable):
         headers["retry-after"] = str(error.retry_after)
-    if _wants_text(request.headers.get(VERSION_HEADER, "")):
-        headers[VERSION_HEADER] = CODES_AS_TEXT
-        body = {"code": rejection.code, "message": rejection.message}
-    else:
-        body = {"code": rejection.status, "error_code": rejection.code, "msg": rejection.message}
-    if isinstance(rejection, PasswordViolation):
-        body["weak_password"] = {"reasons": rejection.reasons}
-    return JSONResponse(body, rejection.status, headers)
+    if isinstance(rejection, OAuthError):
+        body = {"error": rejection.name, "error_description": rejection.message}
+        return JSONResponse(body, rejection.status, headers)
+    headers["x-sb-error-code"] = rejection.code
+    if wants_text:
+        return JSONResponse(_body_with_text(rejection), rejection.status, headers)
+    if isinstance(rejection, RejectedByProject):
+        raised = rejection.raised
+        return JSONResponse(_raised_body(raised), raised.status, headers)
+    status_body = _body_with_status(rejection)
+    if rejection is error and rejection.status >= 500:
+        status_body["error_id"] = error_id = str(uuid4())
+        logger.error("Error %s: %s", error_id, rejection.message)
+    return JSONResponse(status_body, rejection.status, headers)
 
 
-def _raised_response(raised: RaisedError) -> JSONResponse:
+def _body_with_text(error: AuthError) -> dict[str, object]:
+    return {"code": error.code, "message": error.message, **_reasons(error)}
+
+
+def _body_with_status(error: AuthError) -> dict[str, object]:
+    members = {"code": error.status, "error_code": error.code, "msg": error.message}
+    return {**members, **_reasons(error)}
+
+
+def _reasons(error: AuthError) -> dict[str, object]:
+    if not isinstance(error, PasswordViolation):
+        return {}
+    return {"weak_password": {"reasons": error.reasons}}
+
+
+def _raised_body(raised: RaisedError) -> dict[str, str]:
     """Return what a trigger or a constraint raised, in the shape that Supabase Auth gives it."""
     members = {
         "code": raised.code,
@@ -154,8 +173,7 @@ def _raised_response(raised: RaisedError) -> JSONResponse:
         "hint": raised.hint,
         "detail": raised.detail,
     }
-    body = {name: value for name, value in members.items() if value is not None}
-    return JSONResponse(body, raised.status)
+    return {name: value for name, value in members.items() if value is not None}
 
 
 @contextmanager
@@ -184,9 +202,10 @@ def database_errors(action: str, *, shows_raised: bool = True) -> Iterator[None]
 def _database_error(action: str, error: Exception, *, shows_raised: bool) -> AuthError:
     logger.error("Database error %s user: %s", action, error)
     log_missing_right(error, "supabase_auth_admin", "auth")
+    message = f"Database error {action} user"
     if shows_raised and (raised := raised_error(error)):
-        return RejectedByProject(raised)
-    return AuthError(codes.UNEXPECTED_FAILURE, f"Database error {action} user")
+        return RejectedByProject(raised, message)
+    return AuthError(codes.UNEXPECTED_FAILURE, message)
 
 
 def as_auth_error(error: Exception) -> AuthError:
