@@ -86,17 +86,20 @@ class OneTimeTokens:
         self._table = tables.one_time_tokens
         self._users = tables.users
 
-    def new(self, subject: UUID | str, kind: Kind, *, pkce: bool = False) -> EmailToken:
+    def new(
+        self, subject: UUID | str, kind: Kind, *, pkce: bool = False, code: str | None = None
+    ) -> EmailToken:
         """Return a new token, which the caller stores.
 
         Args:
             subject: the user's id, or the address where there is no user yet.
             pkce: whether the link leads to a code to exchange instead of a session.
+            code: what stands for the token; None for a random one.
         """
         prefix = PKCE_PREFIX if pkce else ""
         if self._codes is None:
             return EmailToken(prefix + new_token())
-        code = self._codes.new_code()
+        code = code or self._codes.new_code()
         return EmailToken(prefix + self._codes.token(subject, kind, code), code)
 
     def of_code(self, subject: UUID | str, kind: Kind, code: str) -> tuple[str, ...]:
@@ -114,6 +117,7 @@ class OneTimeTokens:
         recipient: str,
         *,
         pkce: bool = False,
+        code: str | None = None,
     ) -> EmailToken:
         """Issue a token to a user and revoke the earlier one of the same kind.
 
@@ -121,9 +125,10 @@ class OneTimeTokens:
             recipient: the address or number that gets the message; the token is valid while it is
                 the user's, or, for a change of either, what the user is changing to.
             pkce: whether the link leads to a code to exchange instead of a session.
+            code: what stands for the token; None for a random one.
         """
         await self.revoke(connection, user_id, kind)
-        token = self.new(user_id, kind, pkce=pkce)
+        token = self.new(user_id, kind, pkce=pkce, code=code)
         now = utc_now()
         await connection.execute(
             insert(self._table).values(

@@ -93,7 +93,8 @@ class AuthServer:
     ) -> AsyncIterator[Api]:
         root = f"/{next(self._numbers)}"
         url, below = self.url + root, "/auth/v1" if behind else ""
-        defaults = {"smtp_max_frequency": "0s", "api_external_url": url + below}
+        frequencies = {"smtp_max_frequency": "0s", "sms_max_frequency": "0s"}
+        defaults = {**frequencies, "api_external_url": url + below}
         settings = load_auth_settings(**{**defaults, **overrides})
         tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
         inbox = Inbox()

@@ -55,6 +55,27 @@ async def test_a_factor_is_enrolled_with_secret_uri_and_qr_code(api: Api) -> Non
     assert totp["secret"] not in str(user)
 
 
+async def test_a_token_without_a_session_enrols_no_factor_whatever_it_sends(api: Api) -> None:
+    id = (await api.sign_up())["user"]["id"]
+    token = api.tokens.issue({"sub": id, "aud": "authenticated", "role": "authenticated"})
+    for body in ({"factor_type": "totp"}, []):
+        rejected = await api.post("/factors", body, token=token)
+        assert rejection(rejected) == (500, "unexpected_failure")
+        assert rejected.json()["message"] == (
+            "A valid session and a registered user are required to enroll a factor"
+        )
+
+
+async def test_the_name_of_another_factor_is_written_as_go_writes_it(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    await enrolled(api, token, 'my "phone"\n')
+    body = {"factor_type": "totp", "friendly_name": 'my "phone"\n'}
+    message = (await api.post("/factors", body, token=token)).json()["message"]
+    assert message == (
+        r'A factor with the friendly name "my \"phone\"\n" for this user already exists'
+    )
+
+
 async def test_a_code_makes_the_session_stronger_and_ends_the_weaker_ones(api: Api) -> None:
     elsewhere = await api.sign_up()
     here = (await api.sign_in()).json()

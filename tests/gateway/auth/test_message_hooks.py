@@ -8,10 +8,16 @@ from tests.gateway.auth.hooks import Receiver, calling
 
 
 async def test_a_hook_sends_the_codes_of_numbers(serve: ServeAuth, receiver: Receiver) -> None:
-    api = await serve(**calling("send_sms", receiver), external_phone_enabled=True)
+    api = await serve(
+        **calling("send_sms", receiver),
+        external_phone_enabled=True,
+        sms_max_frequency="5s",
+        sms_otp_length=8,
+    )
     assert (await api.post("/otp", {"phone": "49123"})).status_code == 200
     (event,) = receiver.events
     assert (event["user"]["phone"], event["sms"]["phone"]) == ("49123", "49123")
+    assert len(event["sms"]["otp"]) == 8
     too_soon = await api.post("/otp", {"phone": "49123"})
     assert rejection(too_soon) == (429, "over_sms_send_rate_limit")
     body = {"type": "sms", "phone": "49123", "token": event["sms"]["otp"]}

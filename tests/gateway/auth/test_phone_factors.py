@@ -92,7 +92,7 @@ async def test_a_number_is_needed(serve: ServeAuth, body: dict[str, str], messag
     [
         ({}, "mfa_phone_enroll_not_enabled"),
         ({"mfa_phone_enroll_enabled": True}, "mfa_phone_verify_not_enabled"),
-        (ON, "phone_provider_disabled"),
+        (ON, "unexpected_failure"),
     ],
 )
 async def test_what_is_switched_off_or_cannot_be_sent_is_rejected(

@@ -1,6 +1,7 @@
 """Numbers and their codes, where `GOTRUE_SMS_TEST_OTP` names the codes of some."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
@@ -46,13 +47,17 @@ async def test_a_sign_up_by_number_awaits_its_code(phones: Api) -> None:
 
 
 def shape(value: Any) -> Any:
-    """The members of a response, and what of their values is no id and no time."""
-    if isinstance(value, dict):
-        return {name: shape(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [shape(item) for item in value]
-    is_own = isinstance(value, str) and ("-" in value)
-    return "own" if is_own else value
+    """The members of a response: of ids the version, of times nothing."""
+    match value:
+        case dict():
+            return {name: shape(item) for name, item in value.items()}
+        case list():
+            return [shape(item) for item in value]
+        case str() if len(value) == 36:
+            return UUID(value).version
+        case str() if "-" in value:
+            return "time"
+    return value
 
 
 async def test_a_number_has_to_be_confirmed_before_a_code_goes_to_it(phones: Api) -> None:
@@ -74,6 +79,7 @@ async def test_whether_a_number_has_an_account_is_not_told(serve: ServeAuth) -> 
     assert taken.status_code == 200
     for name in shape(free.json()).keys() | shape(taken.json()).keys():
         assert (name, shape(taken.json()).get(name)) == (name, shape(free.json()).get(name))
+    assert list(taken.json()) == list(free.json())
     assert taken.json()["id"] != free.json()["id"]
     assert taken.json()["id"] == (await api.post("/signup", body)).json()["id"]
     assert (
@@ -152,6 +158,13 @@ async def test_a_new_number_is_confirmed_by_its_code(phones: Api) -> None:
     assert changed["identities"][0]["identity_data"]["phone"] == NEW_PHONE
 
 
+async def test_a_first_number_becomes_a_provider_by_its_code(phones: Api) -> None:
+    token = (await phones.sign_up())["access_token"]
+    assert (await phones.put("/user", {"phone": NEW_PHONE}, token=token)).status_code == 200
+    changed = (await verify(phones, NEW_CODE, "phone_change", NEW_PHONE)).json()["user"]
+    assert changed["app_metadata"] == {"provider": "email", "providers": ["email", "phone"]}
+
+
 async def test_a_number_of_another_user_is_rejected(phones: Api) -> None:
     await phones.create(email=None, phone=NEW_PHONE)
     await sign_up(phones)
@@ -163,8 +176,44 @@ async def test_a_number_of_another_user_is_rejected(phones: Api) -> None:
 
 async def test_no_code_goes_to_a_number_without_one_for_tests(phones: Api) -> None:
     response = await phones.post("/signup", {"phone": "4999", "password": PASSWORD})
-    assert rejection(response) == (400, "phone_provider_disabled")
+    assert rejection(response) == (500, "unexpected_failure")
+    assert response.json()["message"] == "Unable to get SMS provider"
     assert phones.rows("SELECT 1 FROM auth.users") == []
+
+
+async def test_codes_for_tests_are_not_to_be_had_at_any_pace(serve: ServeAuth) -> None:
+    api = await serve(external_phone_enabled=True, sms_test_otp=TEST_CODES, sms_max_frequency="60s")
+    await sign_up(api)
+    for path, body in (("/otp", {}), ("/resend", {"type": "sms"})):
+        soon = await api.post(path, {"phone": PHONE, **body})
+        assert rejection(soon) == (429, "over_sms_send_rate_limit")
+        assert "you can only request this after 59 seconds" in soon.json()["message"]
+    token = (await verify(api)).json()["access_token"]
+    changes = [await api.put("/user", {"phone": NEW_PHONE}, token=token) for _ in range(2)]
+    assert [change.status_code for change in changes] == [200, 429]
+
+
+async def test_a_new_password_takes_the_code_of_a_number_while_it_is_valid(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(
+        external_phone_enabled=True,
+        sms_test_otp=TEST_CODES,
+        sms_otp_exp=60,
+        security_update_password_require_reauthentication=True,
+    )
+    await sign_up(api)
+    token = (await verify(api)).json()["access_token"]
+    api.rows("UPDATE auth.sessions SET created_at = now() - interval '25 hours'")
+    body = {"password": "a new password", "nonce": CODE}
+    for seconds, status in ((61, 422), (59, 200)):
+        sent = await api.get("/reauthenticate", token=token)
+        assert sent.json() == {"message_id": "test-otp"}
+        api.rows(
+            "UPDATE auth.one_time_tokens SET created_at = now() - make_interval(secs => %s)",
+            seconds,
+        )
+        assert (await api.put("/user", body, token=token)).status_code == status
 
 
 async def test_codes_for_tests_end_with_their_time(serve: ServeAuth) -> None:

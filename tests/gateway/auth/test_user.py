@@ -92,6 +92,38 @@ async def test_a_new_password_has_to_be_another_and_good_enough(api: Api) -> Non
     assert (await api.sign_in()).status_code == 200
 
 
+async def test_what_is_wrong_with_a_change_is_found_in_the_order_of_supabase_auth(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(
+        security_update_password_require_reauthentication=True,
+        security_update_password_require_current_password=True,
+    )
+    token = (await api.sign_up())["access_token"]
+    await api.create("bob@example.com", phone="4915550199")
+    api.rows("UPDATE auth.sessions SET created_at = now() - interval '25 hours'")
+    assert (await api.get("/reauthenticate", token=token)).status_code == 200
+    body: dict[str, object] = {
+        "email": "no address",
+        "phone": "no number",
+        "password": PASSWORD,
+        "app_metadata": {"plan": "pro"},
+    }
+    fixes = (
+        ("validation_failed", {"email": "bob@example.com"}),
+        ("validation_failed", {"phone": "4915550199"}),
+        ("not_admin", {"app_metadata": None}),
+        ("email_exists", {"email": "new@example.com"}),
+        ("phone_exists", {"phone": ""}),
+        ("reauthentication_needed", {"nonce": "a wrong one"}),
+        ("reauthentication_not_valid", {"nonce": api.message().code}),
+        ("current_password_required", {"current_password": PASSWORD}),
+    )
+    for code, fix in fixes:
+        assert (await api.put("/user", body, token=token)).json()["code"] == code
+        body |= fix
+
+
 async def test_a_session_that_is_not_fresh_needs_a_code_for_a_new_password(
     serve: ServeAuth,
 ) -> None:

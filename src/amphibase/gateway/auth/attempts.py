@@ -3,9 +3,10 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 
+from amphibase.column_defaults import utc_now
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.error_codes import ErrorCode
 from amphibase.gateway.auth.errors import AuthError
@@ -92,6 +93,17 @@ class MessageLimiter:
         if len(self._sent) > MAX_COUNTED:
             self._sent.popitem(last=False)
         await self._quota.take()
+
+
+def seconds_left(sent_at: datetime | None, interval: timedelta) -> float:
+    """Return how long to wait after a message; zero or less where it was long ago."""
+    return 0 if sent_at is None else (sent_at + interval - utc_now()).total_seconds()
+
+
+def check_interval(sent_at: datetime | None, interval: timedelta, error: ErrorCode) -> None:
+    """Raise AuthError if the last message to a user went out only just now."""
+    if (seconds := seconds_left(sent_at, interval)) > 0:
+        raise too_soon(seconds, error)
 
 
 def too_soon(seconds: float, error: ErrorCode) -> AuthError:

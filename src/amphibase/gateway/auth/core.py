@@ -3,7 +3,7 @@
 import base64
 import hmac
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
-from amphibase.gateway.auth.attempts import AttemptLimiter, MessageLimiter, too_soon
+from amphibase.gateway.auth.attempts import AttemptLimiter, MessageLimiter
 from amphibase.gateway.auth.audit import AuditLog
 from amphibase.gateway.auth.hooks.points import AuthHooks
 from amphibase.gateway.auth.hooks.send_email import email_data
@@ -61,10 +61,16 @@ class Core:
         self.tokens = tokens
         self.database = PipelineDatabase(database_url, settings.db_max_pool_size)
         self.tables = tables("postgresql")
+        code_secret = tokens.derive("one-time token")
         self.one_time_tokens = OneTimeTokens(
             self.tables,
             timedelta(seconds=settings.mailer_otp_exp),
-            CodeKey(tokens.derive("one-time token"), settings.mailer_otp_length),
+            CodeKey(code_secret, settings.mailer_otp_length),
+        )
+        self.sms_tokens = OneTimeTokens(
+            self.tables,
+            timedelta(seconds=settings.sms_otp_exp),
+            CodeKey(code_secret, settings.sms_otp_length),
         )
         self.sessions = Sessions(
             self.tables,
@@ -236,17 +242,6 @@ class Core:
         """
         content = "\0".join(parts).encode("utf-8", "surrogatepass")
         return UUID(bytes=hmac.digest(self._sanitized_key, content, "sha256")[:16], version=4)
-
-    def check_frequency(self, sent_at: datetime | None) -> None:
-        """Raise AuthError if the last email to a signed-in user went out only just now."""
-        if (seconds := self.seconds_until_next(sent_at)) > 0:
-            raise too_soon(seconds, codes.EMAIL_RATE_LIMIT)
-
-    def seconds_until_next(self, sent_at: datetime | None) -> float:
-        """Return how long to wait after an email; zero or less where it was long ago."""
-        if sent_at is None:
-            return 0
-        return (sent_at + self.settings.smtp_max_frequency - utc_now()).total_seconds()
 
     async def open_session(
         self, connection: SqlConnection, user_id: UUID, request: Request, method: str

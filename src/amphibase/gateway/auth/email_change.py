@@ -5,6 +5,7 @@ from starlette.requests import Request
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import EmailAlreadyRegistered
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.attempts import check_interval
 from amphibase.gateway.auth.bodies import PkceBody
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError
@@ -25,7 +26,8 @@ async def begin_email_change(
     Raises:
         AuthError: the last ones went out only just now.
     """
-    core.check_frequency(user.row.email_change_sent_at)
+    interval = core.settings.smtp_max_frequency
+    check_interval(user.row.email_change_sent_at, interval, codes.EMAIL_RATE_LIMIT)
     challenge = body.check_challenge()
     if challenge is not None:
         await core.flows.begin(connection, user.id, "email_change", challenge)

@@ -38,7 +38,7 @@ EMAIL_QUOTA = ErrorCode(429, "over_email_send_rate_limit", "email rate limit exc
 SMS_QUOTA = ErrorCode(429, "over_sms_send_rate_limit", "SMS rate limit exceeded")
 CONFLICT = ErrorCode(409, "conflict", "The request conflicts with what is stored")
 UNEXPECTED_FAILURE = ErrorCode(
-    500, "unexpected_failure", "Unexpected failure, please check server logs"
+    500, "unexpected_failure", "Unexpected failure, please check server logs for more information"
 )
 REJECTED_BY_HOOK = ErrorCode(400, "unknown", "A hook rejected the request")
 HOOK_TIMEOUT = ErrorCode(422, "hook_timeout", "A hook did not respond in time")
@@ -89,7 +89,7 @@ EMAIL_LOGIN_DISABLED = ErrorCode(422, "email_provider_disabled", "Email logins a
 PHONE_SIGNUP_DISABLED = ErrorCode(400, "phone_provider_disabled", "Phone signups are disabled")
 PHONE_LOGIN_DISABLED = ErrorCode(422, "phone_provider_disabled", "Phone logins are disabled")
 PHONE_DISABLED = ErrorCode(400, "phone_provider_disabled", "Unsupported phone provider")
-NO_SMS_PROVIDER = ErrorCode(400, "phone_provider_disabled", "No SMS provider is configured")
+NO_SMS_PROVIDER = ErrorCode(500, "unexpected_failure", "Unable to get SMS provider")
 PROVIDER_DISABLED = ErrorCode(400, "provider_disabled", "Provider is not enabled")
 OTP_DISABLED = ErrorCode(422, "otp_disabled", "Signups not allowed for otp")
 OTP_EXPIRED = ErrorCode(403, "otp_expired", "Token has expired or is invalid")
@@ -126,6 +126,11 @@ REFRESH_BANNED = ErrorCode(400, "user_banned", "Invalid Refresh Token: User Bann
 # PKCE
 FLOW_STATE_NOT_FOUND = ErrorCode(
     404, "flow_state_not_found", "invalid flow state, no valid flow state found"
+)
+FLOW_STATE_MISSING = ErrorCode(
+    400,
+    "flow_state_not_found",
+    "No associated flow state found. 422: No valid flow state found for user.",
 )
 FLOW_STATE_EXPIRED = ErrorCode(
     422, "flow_state_expired", "invalid flow state, flow state has expired"
@@ -197,6 +202,11 @@ EMAIL_CONFLICT = ErrorCode(
 IDENTITY_NOT_FOUND = ErrorCode(422, "identity_not_found", "Identity doesn't exist")
 
 # Second factors
+MFA_NO_SESSION = ErrorCode(
+    500,
+    "unexpected_failure",
+    "A valid session and a registered user are required to enroll a factor",
+)
 MFA_FACTOR_NOT_FOUND = ErrorCode(404, "mfa_factor_not_found", "Factor not found")
 MFA_CHALLENGE_NOT_FOUND = ErrorCode(
     422, "mfa_factor_not_found", "MFA factor with the provided challenge ID not found"

@@ -18,7 +18,7 @@ from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
-from amphibase.gateway.auth.attempts import too_soon
+from amphibase.gateway.auth.attempts import check_interval
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import BearerUser, claims_of, found_first, signed_in
 from amphibase.gateway.auth.bodies import Body, phone_of, read, uuid_of
@@ -58,10 +58,10 @@ class VerifyFactorBody(Body, go_type="VerifyFactorParams"):
 async def enroll(core: Core, request: Request) -> Response:
     """Respond to `POST /factors`: a new factor with its secret, which is never shown again."""
     claims_of(core, request)
-    async with found_first(core, partial(_signed_in, core, request=request)):
+    async with found_first(core, partial(_with_session, core, request=request)):
         body = await read(request, EnrollBody)
     async with core.database.write() as connection:
-        caller = await _signed_in(core, connection, request, lock=True)
+        caller = await _with_session(core, connection, request, lock=True)
         user = caller.user
         _check_type(core, body)
         phone = None
@@ -144,10 +144,8 @@ async def challenge(core: Core, request: Request) -> Response:
 def _check_message(core: Core, factor: Row[Any], channel: str) -> None:
     """Raise AuthError unless a text message may go to the factor's number now."""
     sms.check_channel(core, channel)
-    if factor.last_challenged_at is not None:
-        wait = factor.last_challenged_at + core.settings.mfa_phone_max_frequency - utc_now()
-        if (seconds := wait.total_seconds()) > 0:
-            raise too_soon(seconds, codes.SMS_RATE_LIMIT)
+    interval = core.settings.mfa_phone_max_frequency
+    check_interval(factor.last_challenged_at, interval, codes.SMS_RATE_LIMIT)
 
 
 async def _send_code(
@@ -157,7 +155,7 @@ async def _send_code(
     if core.settings.test_code(phone) is not None:
         return
     if not core.hooks.sends_sms:
-        raise AuthError(codes.NO_SMS_PROVIDER)
+        raise AuthError(codes.NO_SMS_PROVIDER, "Failed to get SMS provider")
     await core.sms_quota.take()
     code = core.factor_codes.new_code()
     hashed = core.factor_codes.token(challenge_id, PHONE_FACTOR, code)
@@ -267,6 +265,15 @@ async def _signed_in(
     caller = await signed_in(core, connection, request, lock=lock)
     if caller.user.row.is_anonymous:
         raise AuthError(codes.ANONYMOUS_NOT_ALLOWED)
+    return caller
+
+
+async def _with_session(
+    core: Core, connection: SqlConnection, request: Request, *, lock: bool = False
+) -> BearerUser:
+    caller = await _signed_in(core, connection, request, lock=lock)
+    if caller.session is None:
+        raise AuthError(codes.MFA_NO_SESSION)
     return caller
 
 

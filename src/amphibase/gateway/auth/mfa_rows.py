@@ -12,6 +12,7 @@ from amphibase.database.sql_connection import SqlConnection
 from amphibase.errors import Conflict
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.go_json import quoted
 from amphibase.schema.tables import Tables
 
 NO_ADDRESS = "0.0.0.0"  # noqa: S104 - a value, nothing listens there
@@ -197,5 +198,5 @@ def name_taken(name: str) -> AuthError:
     """Return the error for a name that another factor of the user has."""
     return AuthError(
         codes.MFA_FACTOR_NAME_CONFLICT,
-        f'A factor with the friendly name "{name}" for this user already exists',
+        f"A factor with the friendly name {quoted(name)} for this user already exists",
     )

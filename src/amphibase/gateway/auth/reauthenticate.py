@@ -7,6 +7,7 @@ from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.attempts import check_interval
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import signed_in
 from amphibase.gateway.auth.core import Core
@@ -28,7 +29,8 @@ async def reauthenticate(core: Core, request: Request) -> Response:
             raise invalid("Reauthentication requires the user to have an email or a phone number")
         if not user.is_confirmed:
             raise AuthError(codes.REAUTHENTICATION_UNCONFIRMED)
-        core.check_frequency(user.row.reauthentication_sent_at)
+        interval = core.settings.smtp_max_frequency
+        check_interval(user.row.reauthentication_sent_at, interval, codes.EMAIL_RATE_LIMIT)
         await core.email_quota.take()
         token = await core.one_time_tokens.issue(
             connection, user.id, "reauthentication_token", email
@@ -41,7 +43,5 @@ async def reauthenticate(core: Core, request: Request) -> Response:
 async def _by_phone(core: Core, connection: SqlConnection, user: AuthUser, phone: str) -> Response:
     if user.row.phone_confirmed_at is None:
         raise AuthError(codes.REAUTHENTICATION_PHONE_UNCONFIRMED)
-    core.check_frequency(user.row.reauthentication_sent_at)
     message_id = await sms.send_code(core, connection, user, phone, "reauthentication_token")
-    await core.users.change(connection, user.id, reauthentication_sent_at=utc_now())
     return respond(sms.message(message_id))

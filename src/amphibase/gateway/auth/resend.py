@@ -6,6 +6,7 @@ from starlette.responses import Response
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.attempts import seconds_left
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
@@ -108,7 +109,7 @@ async def _resend_email_change(core: Core, request: Request, email: str, body: R
         if (
             row is None
             or not row.email_change
-            or core.seconds_until_next(row.email_change_sent_at) > 0
+            or seconds_left(row.email_change_sent_at, core.settings.smtp_max_frequency) > 0
         ):
             await core.imitate_email(
                 connection, email, "email_change_token_new", "email_change", body.check_challenge()

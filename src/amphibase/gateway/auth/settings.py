@@ -90,6 +90,8 @@ class AuthSettings(
     external_phone_enabled: bool = Field(False, examples=["true"])
     sms_autoconfirm: bool = Field(False, examples=["true"])
     sms_max_frequency: Duration = Field(timedelta(seconds=5), examples=["60s"])
+    sms_otp_exp: int = Field(6000, ge=1, le=604_800, examples=["60"], description="seconds")
+    sms_otp_length: int = Field(6, ge=6, le=10, examples=["6"])
     sms_test_otp: TestCodes = Field({}, examples=["4915550100:123456"], repr=False)
     sms_test_otp_valid_until: AwareDatetime | None = Field(None, examples=["2030-01-01T00:00:00Z"])
 

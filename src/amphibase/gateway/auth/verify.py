@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.accounts.oauth.flows import Challenge
+from amphibase.accounts.oauth.flows import Challenge, FlowNotFound
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, PKCE_PREFIX, Kind
 from amphibase.accounts.phones import change_phone, prove_phone
 from amphibase.accounts.sign_up import ProvenSignUp
@@ -168,6 +168,7 @@ async def _verify_phone(core: Core, request: Request, body: VerifyBody) -> Respo
             with database_errors("updating"):
                 if kind == "phone_change_token":
                     await change_phone(core.engine, connection, user.row, phone)
+                    await core.engine.users.sync_providers(connection, user.id)
                     action, traits = AuditAction.MODIFIED, None
                 else:
                     await prove_phone(core.engine, connection, user.row)
@@ -195,7 +196,10 @@ async def _by_token(
         raise AuthError(codes.OTP_EXPIRED, "Email link is invalid or has expired")
     challenge = None
     if has_flow:
-        challenge = await core.flows.challenge(connection, user.id, _flow_method(kind))
+        try:
+            challenge = await core.flows.challenge(connection, user.id, _flow_method(kind))
+        except FlowNotFound:
+            raise AuthError(codes.FLOW_STATE_MISSING) from None
     return await _accept(core, connection, user, redeemed[1], challenge)
 
 
