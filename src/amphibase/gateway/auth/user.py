@@ -28,6 +28,7 @@ from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read, uu
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.email_change import begin_email_change
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.go_json import quoted
 from amphibase.gateway.auth.mail_templates import AuthEmail
 from amphibase.gateway.auth.password_policy import check_password
 from amphibase.gateway.auth.responses import respond
@@ -80,11 +81,13 @@ async def update(core: Core, request: Request) -> Response:
         await check_password(core.settings, body.password)
     if body.app_metadata is not None and not is_admin(core, claims):
         raise AuthError(codes.NOT_ADMIN, "Updating app_metadata requires admin privileges")
-    _check(core, body, caller, email, phone)
+    _check(body, caller, email, phone)
+    if email or phone:
+        async with core.database.read() as connection:
+            await _check_free(core, connection, email, phone)
     password_hash = None
     if body.password is not None:
-        if _needs_code(core, caller) and not body.nonce:
-            raise AuthError(codes.REAUTHENTICATION_NEEDED)
+        await _check_code(core, caller, body.nonce)
         await _check_current_password(core, caller, body.current_password)
         await _check_new_password(core, caller, body.password)
         password_hash = await core.passwords.hash(body.password)
@@ -92,9 +95,8 @@ async def update(core: Core, request: Request) -> Response:
     async with core.database.write() as connection:
         caller = await signed_in(core, connection, request, lock=True)
         user = caller.user
+        await _check_free(core, connection, email, phone)
         if password_hash is not None:
-            if _needs_code(core, caller):
-                await _check_nonce(core, connection, user, body.nonce)
             await core.engine.set_password(
                 connection, user.row, password_hash, keep_session=caller.session_id
             )
@@ -104,13 +106,13 @@ async def update(core: Core, request: Request) -> Response:
         if body.app_metadata is not None:
             metadata = merged(user.row.raw_app_meta_data, body.app_metadata)
             await core.users.change(connection, user.id, raw_app_meta_data=metadata)
+        if email:
+            user = await core.users.get(connection, user.id)
+            messages = await _change_email(core, connection, user, email, request, body)
         if phone:
             await _change_phone(core, connection, user, phone)
         actions = [AuditAction.UPDATED_PASSWORD] if password_hash is not None else []
         await core.audit.record(connection, user.row, *actions, AuditAction.MODIFIED)
-        if email:
-            user = await core.users.get(connection, user.id)
-            messages = await _change_email(core, connection, user, email, request, body)
         user = await core.users.get(connection, user.id)
     core.send(*messages)
     fields = user_json(user)
@@ -119,12 +121,7 @@ async def update(core: Core, request: Request) -> Response:
     return respond(fields)
 
 
-def _check(core: Core, body: UserBody, caller: BearerUser, email: str, phone: str) -> None:
-    if phone and not core.settings.external_phone_enabled:
-        raise AuthError(codes.PHONE_DISABLED)
-    if email and not core.settings.external_email_enabled:
-        raise AuthError(codes.EMAIL_LOGIN_DISABLED)
-    body.check_challenge()
+def _check(body: UserBody, caller: BearerUser, email: str, phone: str) -> None:
     if email or phone or body.password is not None:
         caller.require_second_factor(
             401, "AAL2 session is required to update email or password when MFA is enabled."
@@ -136,6 +133,18 @@ def _check(core: Core, body: UserBody, caller: BearerUser, email: str, phone: st
         )
     if row.is_sso_user and (email or phone or body.password or body.nonce):
         raise AuthError(codes.USER_SSO_MANAGED)
+    if email:
+        body.check_challenge()
+
+
+async def _check_free(core: Core, connection: SqlConnection, email: str, phone: str) -> None:
+    """Raise AuthError or EmailAlreadyRegistered where another user has one of them."""
+    if email:
+        await core.engine.check_address_free(connection, email)
+    if phone and await core.users.find_by_phone(connection, phone) is not None:
+        raise AuthError(
+            codes.PHONE_EXISTS, "A user with this phone number has already been registered"
+        )
 
 
 async def _check_current_password(core: Core, caller: BearerUser, password: str) -> None:
@@ -158,18 +167,20 @@ async def _check_new_password(core: Core, caller: BearerUser, password: str) -> 
         raise AuthError(codes.SAME_PASSWORD)
 
 
-def _needs_code(core: Core, caller: BearerUser) -> bool:
+async def _check_code(core: Core, caller: BearerUser, nonce: str) -> None:
+    """Use up the code that a new password takes, unless the session is fresh. Raises AuthError."""
     if not core.settings.security_update_password_require_reauthentication:
-        return False
-    return caller.session is None or caller.session.created_at < utc_now() - FRESH
-
-
-async def _check_nonce(core: Core, connection: SqlConnection, user: AuthUser, nonce: str) -> None:
+        return
+    if caller.session is not None and caller.session.created_at >= utc_now() - FRESH:
+        return
+    if not nonce:
+        raise AuthError(codes.REAUTHENTICATION_NEEDED)
+    user = caller.user
+    tokens = core.one_time_tokens if user.row.email else core.sms_tokens
     with core.attempts.counting(str(user.id)):
-        if not await core.one_time_tokens.redeem_code(
-            connection, user.id, nonce, "reauthentication_token"
-        ):
-            raise AuthError(codes.REAUTHENTICATION_NOT_VALID)
+        async with core.database.write() as connection:
+            if not await tokens.redeem_code(connection, user.id, nonce, "reauthentication_token"):
+                raise AuthError(codes.REAUTHENTICATION_NOT_VALID)
 
 
 async def _change_email(
@@ -180,7 +191,6 @@ async def _change_email(
     request: Request,
     body: UserBody,
 ) -> list[AuthEmail]:
-    await core.engine.check_address_free(connection, email)
     if user.row.is_anonymous and core.settings.mailer_autoconfirm:
         with database_errors("updating"):
             await core.engine.change_email(connection, user.row, email)
@@ -191,15 +201,11 @@ async def _change_email(
 
 
 async def _change_phone(core: Core, connection: SqlConnection, user: AuthUser, phone: str) -> None:
-    if await core.users.find_by_phone(connection, phone) is not None:
-        raise AuthError(
-            codes.PHONE_EXISTS, "A user with this phone number has already been registered"
-        )
     if core.settings.sms_autoconfirm:
         with database_errors("updating"):
             await change_phone(core.engine, connection, user.row, phone)
         return
-    await core.users.change(connection, user.id, phone_change=phone, phone_change_sent_at=utc_now())
+    await core.users.change(connection, user.id, phone_change=phone)
     await sms.send_code(core, connection, user, phone, "phone_change_token")
 
 
@@ -207,7 +213,7 @@ async def log_out(core: Core, request: Request) -> Response:
     """Respond to `POST /logout?scope=`: ends this session, the others or all."""
     scope = request.query_params.get("scope") or "global"
     if scope not in ("global", "local", "others"):
-        raise invalid(f'Unsupported logout scope "{scope}"')
+        raise invalid(f"Unsupported logout scope {quoted(scope)}")
     async with core.database.write() as connection:
         caller = await signed_in(core, connection, request)
         user_id = caller.user.id
