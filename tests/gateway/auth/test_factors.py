@@ -58,7 +58,8 @@ async def test_a_factor_is_enrolled_with_secret_uri_and_qr_code(api: Api) -> Non
 async def test_a_token_without_a_session_enrols_no_factor_whatever_it_sends(api: Api) -> None:
     id = (await api.sign_up())["user"]["id"]
     token = api.tokens.issue({"sub": id, "aud": "authenticated", "role": "authenticated"})
-    for body in ({"factor_type": "totp"}, []):
+    bodies: list[Any] = [{"factor_type": "totp"}, []]
+    for body in bodies:
         rejected = await api.post("/factors", body, token=token)
         assert rejection(rejected) == (500, "unexpected_failure")
         assert rejected.json()["message"] == (
