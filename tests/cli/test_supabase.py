@@ -175,10 +175,12 @@ def test_starting_it_twice_says_that_it_runs_and_how_to_reach_it(
     assert "running already" in again.stderr
 
 
-def test_what_it_says_of_itself_is_its_owners_alone(cli: Cli) -> None:
+def test_what_it_says_of_itself_is_its_owners_alone(cli: Cli, values: dict[str, str]) -> None:
     data = cli.folder / ".amphibase"
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
-    for name in ("state.json", "authenticator.password", "root.key", "gateway.log"):
+    keys = httpx.get(f"{values['API_URL']}/auth/v1/.well-known/jwks.json").json()["keys"]
+    assert len(keys) == 1  # which is made when it is first needed
+    for name in ("state.json", "authenticator.password", "root.key", "keys.json", "gateway.log"):
         assert stat.S_IMODE((data / name).stat().st_mode) == 0o600, name
     assert (data / ".gitignore").read_text() == "*\n"
 
