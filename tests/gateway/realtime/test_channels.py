@@ -112,6 +112,63 @@ async def test_phoenix_replies_to_heartbeats_leaves_and_strangers(
     assert await wire.is_silent()
 
 
+async def test_a_broadcast_goes_on_as_it_came(api: Api, connect: Connect) -> None:
+    ann, bob = await connect(api), await connect(api)
+    await ann.join(ROOM, broadcast={"ack": "TRUE"})
+    await bob.join(ROOM)
+    for payload in ({**message("a"), "more": [1]}, {"without": "an event"}, {}):
+        assert (await ann.reply(ROOM, "broadcast", payload))["status"] == "ok"
+        assert (await bob.receive())[4] == payload
+
+
+@pytest.mark.parametrize(
+    ("payload", "status"),
+    [
+        ({"event": "track"}, "ok"),
+        ({"event": "track", "payload": "x"}, "error"),
+        ({"event": "Untrack"}, "ok"),
+        ({"event": "other"}, "error"),
+        ({"event": 5}, "error"),
+        ({}, "ok"),
+    ],
+)
+async def test_calls_of_presence_have_a_reply(
+    api: Api, connect: Connect, payload: dict[str, Any], status: str
+) -> None:
+    wire = await connect(api)
+    await wire.join(ROOM, presence={"enabled": False})
+    ref = await wire.push(ROOM, "presence", payload)
+    frame = await wire.receive()
+    if frame[3] == "presence_state":
+        frame = await wire.receive()
+    reason = {"reason": "Presence track payload must be a map"} if "payload" in payload else {}
+    assert frame[1:] == [ref, ROOM, "phx_reply", {"status": status, "response": reason}]
+
+
+@pytest.mark.parametrize(("key", "name"), [(5, "5"), (True, "true"), (1.5, "1.5")])
+async def test_a_key_of_presence_may_be_a_number(
+    api: Api, connect: Connect, key: Any, name: str
+) -> None:
+    wire = await connect(api)
+    await wire.join(ROOM, presence={"enabled": True, "key": key})
+    assert (await wire.receive())[3] == "presence_state"
+    await wire.reply(ROOM, "presence", {"event": "track", "payload": {}})
+    assert [*(await wire.receive())[4]["joins"]] == [name]
+
+
+async def test_the_token_of_a_join_may_have_its_older_name(api: Api, connect: Connect) -> None:
+    wire = await connect(api)
+    config: dict[str, Any] = {"config": {}}
+    for tokens, reason in (
+        ({"user_token": api.token()}, None),
+        ({"access_token": "sb_publishable_x", "user_token": "a.b.c"}, None),
+        ({"access_token": api.token(), "user_token": "a.b.c"}, "MalformedJWT"),
+        ({"access_token": ""}, "MalformedJWT"),
+    ):
+        reply = await wire.reply(f"realtime:{reason}{len(tokens)}", "phx_join", config | tokens)
+        assert reply["response"].get("reason", "").partition(":")[0] == (reason or "")
+
+
 async def test_presence_is_a_state_and_then_joins_and_leaves(api: Api, connect: Connect) -> None:
     ann, bob = await connect(api), await connect(api)
     for wire, key in ((ann, "ann"), (bob, "bob")):
@@ -301,6 +358,10 @@ async def test_broadcasts_over_http_reach_the_topic(api: Api, connect: Connect) 
         ("x", ["is invalid"]),
         ([1], ["is invalid"]),
         ([{**sent, "topic": " ", "payload": "x"}], [{"topic": blank, "payload": ["is invalid"]}]),
+        (
+            [{**sent, "private": "yes", "id": 7}],
+            [{"private": ["is invalid"], "id": ["is invalid"]}],
+        ),
     ):
         rejected = await api.post("/broadcast", {"messages": messages})
         assert rejected.status_code == 422
@@ -378,7 +439,7 @@ async def test_the_limit_of_a_broadcast_counts_all_that_others_receive(
     reply = await ann.reply(ROOM, "broadcast", message("", event="é" * 128))
     assert reply["response"] == {"reason": long}
     await ann.push(ROOM, "broadcast", {**message("hello"), "more": "x"})
-    assert (await bob.receive())[4] == message("hello")
+    assert (await bob.receive())[4] == {**message("hello"), "more": "x"}
     too_long = "is too long. Maximum 255 bytes"
     assert await ann.join(f"realtime:{'x' * 247}") == f"InvalidJoinPayload: The topic {too_long}"
     assert await ann.join("realtime:y", presence={"key": "k" * 256}) == (

@@ -56,6 +56,53 @@ async def test_a_new_token_is_asked_for_its_own_permissions(api: Api, connect: C
     assert (await wire.receive())[3] == "phx_close"
 
 
+async def test_a_new_token_that_reads_less_ends_the_channel(api: Api, connect: Connect) -> None:
+    await api.run(POLICIES)
+    alone, wire = await connect(api), await connect(api)
+    await alone.join(ROOM, api.token(), private=True)
+    await wire.join(ROOM, api.token(), private=True, presence={"enabled": True})
+    assert (await wire.receive())[3] == "presence_state"
+    for each in (alone, wire):  # bob does not read presence
+        await each.push(ROOM, "access_token", {"access_token": api.token(BOB)})
+    assert await alone.is_silent()
+    message = (await wire.receive())[4]["message"]
+    assert message == "You no longer have permission to read from this Channel topic: room:1"
+    assert (await wire.receive())[3] == "phx_close"
+
+
+async def test_a_replay_needs_the_permission_to_read_broadcasts(api: Api, connect: Connect) -> None:
+    await api.run(
+        "CREATE POLICY presence ON realtime.messages FOR SELECT TO authenticated "
+        "USING (extension = 'presence')"
+    )
+    wire = await connect(api)
+    replay = {"broadcast": {"replay": {"since": 0, "limit": 100}}}
+    assert await wire.join(ROOM, api.token(), private=True, **replay) == f"{DENIED}room:1"
+    assert await wire.join(ROOM, api.token(), private=True) == {"postgres_changes": []}
+
+
+async def test_nobody_needs_the_permission_to_be_absent(api: Api, connect: Connect) -> None:
+    await api.run(POLICIES)
+    wire = await connect(api)
+    await wire.join(ROOM, api.token(BOB), private=True)
+    assert (await wire.reply(ROOM, "presence", {"event": "untrack"}))["status"] == "ok"
+
+
+async def test_a_text_makes_a_broadcast_over_http_private(api: Api, connect: Connect) -> None:
+    await api.run(POLICIES)
+    public, private = await connect(api), await connect(api)
+    await public.join(ROOM)
+    await private.join(ROOM, api.token(), private=True)
+    sent = {"topic": "room:1", "event": "said", "payload": {}, "private": "true"}
+    for token, is_sent in ((api.token(BOB), False), (api.token(), True)):
+        response = await api.post("/broadcast", {"messages": [sent]}, token=token)
+        assert response.status_code == 202
+        if is_sent:
+            assert (await private.receive())[4]["event"] == "said"
+        for wire in (public, private):
+            assert await wire.is_silent()
+
+
 async def test_broadcasts_over_http_need_the_permission_too(api: Api, connect: Connect) -> None:
     await api.run(POLICIES)
     wire = await connect(api)
@@ -155,10 +202,11 @@ async def test_messages_of_the_database_are_replayed_in_their_order_and_once(
     ("is_private", "replay", "reason"),
     [
         (False, {"since": 0}, "Replay is not allowed for public channels"),
-        (True, {"since": 0, "limit": 26}, "Replay params are not valid"),
+        (True, {"since": 0, "limit": True}, "Replay params are not valid"),
+        (True, {"since": 1e15}, "Replay params are not valid"),
         (True, {"since": "0"}, "Replay params are not valid"),
         (True, {"limit": 1}, "Replay params are not valid"),
-        (True, [], "Replay params are not valid"),
+        (False, [], "Replay is not allowed for public channels"),
     ],
 )
 async def test_a_replay_that_cannot_be_is_an_error(

@@ -17,7 +17,8 @@ from amphibase.gateway.realtime.context import RealtimeContext
 from amphibase.gateway.realtime.database_messages import read_newest
 from amphibase.gateway.realtime.errors import (
     DatabaseUnreachable,
-    InvalidRealtimeToken,
+    MalformedRealtimeToken,
+    NoLongerReadable,
     NotReadable,
     RealtimeError,
     TooManyMessages,
@@ -42,8 +43,6 @@ NO_CHANGES = "The database does not send its changes"
 REPLICATION_READY = "Replication connection established"
 PAYLOAD_TOO_LARGE = "payload_size_exceeded"
 EVENT_TOO_LONG = f"The event has more than {MAX_NAME_BYTES} bytes"
-BROADCAST_KEYS = ("type", "event", "payload", "meta")
-"""What is passed on of a broadcast."""
 
 
 class ChannelSocket(Protocol):
@@ -127,15 +126,19 @@ class Channel:
         Raises:
             RealtimeError: the token is not valid, or no policy lets its bearer read the topic.
         """
+        if config.token == "":
+            raise MalformedRealtimeToken
         caller = authenticate(context.tokens, token if config.token is None else config.token)
         readable = await _readable(context, caller, name, is_private=config.is_private)
+        if config.replay is not None and BROADCAST not in readable:
+            raise NotReadable(name)
         # Before the reply: whoever has that receives every later commit. Triggers alter tables, of
         # which the subscriptions keep what they have read.
         reason = await context.start_feed() if config.needs_feed else None
         subscriptions = await _read_subscriptions(context, caller, config)
         channel = cls(context, socket, name, join_ref, config, caller, left, readable)
         channel._subscribe(subscriptions, reason)
-        if config.replay is not None and BROADCAST in readable:
+        if config.replay is not None:
             await channel._read_replayed(config.replay)
         return channel
 
@@ -291,14 +294,14 @@ class Channel:
         push: Push | None = None
         if isinstance(payload, UserBroadcast):
             push = UserBroadcastPush(self.wire_name, payload)
-        elif isinstance(payload, dict) and isinstance(event := payload.get("event"), str):
-            if is_too_long(event):
+        elif isinstance(payload, dict):
+            event = payload.get("event")
+            if isinstance(event, str) and is_too_long(event):
                 self._reply(message, "error", {"reason": EVENT_TOO_LONG})
                 return
-            content = {key: payload[key] for key in BROADCAST_KEYS if key in payload}
-            push = Push(self.wire_name, "broadcast", content)
+            push = Push(self.wire_name, "broadcast", payload)
         if push is None:
-            logger.debug("Realtime: a broadcast without an event is ignored")
+            logger.debug("Realtime: a broadcast that is no object is ignored")
             return
         if self._context.is_too_large(message.size):
             self._reply(message, "error", {"reason": PAYLOAD_TOO_LARGE})
@@ -313,19 +316,18 @@ class Channel:
     async def _presence(self, message: ClientMessage) -> None:
         if not self._context.presence_messages.admits():
             raise TooManyPresenceMessages
-        if not await self._may_write(PRESENCE):
-            self._reply(message, "error", {})
-            return
         content = message.payload if isinstance(message.payload, dict) else {}
         event = content.get("event")
-        match event.lower() if isinstance(event, str) else None:
-            case "track":
-                self._track(message, content.get("payload"))
+        match event.lower() if isinstance(event, str) else event:
+            case "track" if await self._may_write(PRESENCE):
+                self._track(message, content.get("payload", {}))
             case "untrack":
                 self._topic.presences.untrack(self)
                 self._reply(message, "ok", {})
+            case None:
+                self._reply(message, "ok", {})
             case _:
-                self._reply(message, "error", {"reason": f"Unknown presence event: {event}"})
+                self._reply(message, "error", {})
 
     def _track(self, message: ClientMessage, payload: Any) -> None:
         if not isinstance(payload, dict):
@@ -345,13 +347,16 @@ class Channel:
         if token is None or token == self._caller.token:
             return
         if not token:
-            raise InvalidRealtimeToken("The token provided is not a valid JWT")
+            raise MalformedRealtimeToken
         caller = authenticate(self._context.tokens, token)
         is_private = self._config.is_private
         readable = await _readable(self._context, caller, self._name, is_private=is_private)
         subscriptions = await _read_subscriptions(self._context, caller, self._config)
         if self._has_left:  # meanwhile, because the token before has expired
             return
+        lost = {*self._readable} - {*readable}
+        if BROADCAST in lost or (PRESENCE in lost and self._wants_presence):
+            raise NoLongerReadable(self._name)
         self._caller, self._readable = caller, readable
         self._writable.clear()
         self._await_expiry()

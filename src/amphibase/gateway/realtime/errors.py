@@ -126,6 +126,15 @@ class NameTooLong(RealtimeError):
         super().__init__(f"The {name} is too long. Maximum {most} bytes")
 
 
+class NoLongerReadable(RealtimeError):
+    """A private channel of which the caller's new token reads less than the one before."""
+
+    code = "Unauthorized"
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"You no longer have permission to read from this Channel topic: {topic}")
+
+
 class InvalidReplay(RealtimeError):
     """A join that wants messages to be sent again that cannot be."""
 

@@ -3,6 +3,7 @@
 As in Supabase Realtime, a field of a wrong type has its default, and booleans may be texts.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,8 +16,8 @@ TOPIC_PREFIX = "realtime:"
 MAX_REPLAYED = 25
 """Of one join."""
 
-MAX_TIME = 2**53
-"""In milliseconds; what a number of JavaScript can hold."""
+MAX_TIME = 253_402_300_800_000
+"""In milliseconds; the end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,13 @@ class Replay:
             return None
         if not is_private:
             raise InvalidReplay("Replay is not allowed for public channels")
-        values = [content.get("since"), content.get("limit", MAX_REPLAYED)] if (
-            isinstance(content, dict)
-        ) else []  # fmt: skip
-        match values:
-            case [int(since), int(limit)] if 0 <= since < MAX_TIME and 0 < limit <= MAX_REPLAYED:
-                return cls(since, limit)
+        if not isinstance(content, dict):
+            return None
+        match content.get("since"), content.get("limit", MAX_REPLAYED):
+            case (bool(), _) | (_, bool()):
+                pass
+            case (int(since), int(limit)) if since < MAX_TIME:
+                return cls(max(since, 0), max(1, min(limit, MAX_REPLAYED)))
         raise InvalidReplay("Replay params are not valid")
 
 
@@ -95,18 +97,17 @@ class JoinConfig:
         config = _object(payload.get("config"))
         broadcast, presence = _object(config.get("broadcast")), _object(config.get("presence"))
         is_private = _flag(config.get("private"))
-        key = presence.get("key")
         return cls(
             acknowledges=_flag(broadcast.get("ack")),
             sends_back=_flag(broadcast.get("self")),
-            presence_key=key if isinstance(key, str) and key else str(uuid4()),
+            presence_key=_key(presence.get("key")),
             has_presence=_flag(presence.get("enabled")),
             is_private=is_private,
             replay=Replay.read(broadcast.get("replay"), is_private=is_private),
             reports_replication=_flag(broadcast.get("replication_ready")),
             changes=_changes(config) if "config" in payload else _changes_of_name(name),
             names_changes="config" not in payload,
-            token=user_token(payload.get("access_token")) or user_token(payload.get("user_token")),
+            token=_token(payload),
         )
 
 
@@ -126,9 +127,25 @@ def user_token(value: Any) -> str | None:
     return value if isinstance(value, str) and not value.startswith("sb_") else None
 
 
+def _token(payload: Mapping[str, Any]) -> str | None:
+    """Return the token of a join: `user_token` first, the name that it had before."""
+    older, newer = payload.get("user_token"), payload.get("access_token")
+    first = older if newer is None else newer
+    if isinstance(first, str) and user_token(first) is None:
+        return None
+    return next((each for each in (older, newer) if isinstance(each, str)), None)
+
+
+def _key(value: Any) -> str:
+    """Return a key of presence: numbers and booleans as JSON writes them, else a new one."""
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return value if isinstance(value, str) and value else str(uuid4())
+
+
 def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
 def _flag(value: Any) -> bool:
-    return value is True or value == "true"
+    return value is True or (isinstance(value, str) and value.lower() == "true")

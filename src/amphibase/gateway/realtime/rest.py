@@ -155,6 +155,10 @@ def _errors(context: RealtimeContext, message: dict[str, Any]) -> dict[str, list
             TOPIC_PREFIX + value if name == "topic" else value
         ):
             errors[name] = [TOO_LONG]
+    if not isinstance(message.get("id"), str | None):
+        errors["id"] = [INVALID]
+    if _is_private(message) is None:
+        errors["private"] = [INVALID]
     if not errors and context.is_too_large(len(orjson.dumps(message["payload"]))):
         errors["payload"] = [TOO_LARGE]
     return errors
@@ -163,7 +167,19 @@ def _errors(context: RealtimeContext, message: dict[str, Any]) -> dict[str, list
 async def _send(context: RealtimeContext, caller: ChannelCaller, message: dict[str, Any]) -> None:
     topic = message["topic"]
     push = _push(topic, message["event"], message["payload"], message.get("id"))
-    await _deliver(context, caller, topic, push, is_private=message.get("private") is True)
+    await _deliver(context, caller, topic, push, is_private=bool(_is_private(message)))
+
+
+def _is_private(message: dict[str, Any]) -> bool | None:
+    """Return whether a message is for a private channel; None where it does not say so rightly."""
+    match message.get("private"):
+        case bool(flag):
+            return flag
+        case None | "false" | "0":
+            return False
+        case "true" | "1":
+            return True
+    return None
 
 
 def _push(topic: str, event: str, payload: Any, id: Any = None) -> Push:
