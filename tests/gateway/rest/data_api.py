@@ -54,6 +54,9 @@ DDL = """
         composer_id int REFERENCES composers, PRIMARY KEY (id, zone)
     ) PARTITION BY LIST (zone);
     CREATE TABLE seats_a PARTITION OF seats FOR VALUES IN ('a', 'a b');
+    CREATE TABLE seat_notes (
+        id int PRIMARY KEY, seat int, zone text, FOREIGN KEY (seat, zone) REFERENCES seats_a
+    );
     CREATE TABLE archive.boxes (id int PRIMARY KEY, label text);
     CREATE TABLE texts (id int PRIMARY KEY, body text, paper json, words tsvector);
     CREATE VIEW long_works AS SELECT id, title, composer_id, minutes FROM works WHERE minutes > 30;
@@ -171,6 +174,7 @@ ROWS = """
     INSERT INTO notes VALUES (1, 'one'), (2, 'two');
     INSERT INTO "odd table" VALUES (1, 'x', 'y', 5), (2, 'x2', 'y2', 6);
     INSERT INTO seats VALUES (1, 'a', 1, 1);
+    INSERT INTO seat_notes VALUES (1, 1, 'a');
     INSERT INTO archive.boxes VALUES (1, 'letters');
     INSERT INTO texts VALUES
         (1, 'the fat cats', '{"x": "fat rats"}', to_tsvector('english', 'the fat cats'));

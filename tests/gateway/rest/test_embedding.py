@@ -51,6 +51,7 @@ OF = "works!works_composer"
          [{"long_works": [PSALM], "listed_works": [PSALM]}]),
         ("/seats?select=id,composers(name)", [{"id": 1, "composers": CLARA}]),
         ("/composers?select=seats(id)&id=eq.1", [{"seats": [{"id": 1}]}]),
+        ("/seat_notes?select=id,seats_a(row_number)", [{"id": 1, "seats_a": {"row_number": 1}}]),
         # filters, orders and limits inside
         (f"/composers?select=name,{OF}(title)&works.minutes=gt.30&id=eq.1",
          [CLARA | {"works": [CONCERTO]}]),

@@ -56,9 +56,12 @@ DDL = """
     CREATE TABLE hidden.secrets (id int PRIMARY KEY, author_id bigint REFERENCES authors);
     CREATE FUNCTION secrets() RETURNS SETOF hidden.secrets LANGUAGE sql
         AS 'SELECT * FROM hidden.secrets';
+    CREATE VIEW hidden.tales AS SELECT * FROM books;
+    CREATE VIEW tales AS SELECT id, author_id FROM hidden.tales;
 """
 
 AUTHORS, BOOKS = Name("public", "authors"), Name("public", "books")
+TALES = Name("public", "tales")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,21 @@ async def catalog(postgres: Server) -> Catalog:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute(DDL.encode())
         return await read_catalog(connection, ["public"], ["statement_timeout"])
+
+
+@pytest.mark.parametrize(("path", "is_seen"), [([], False), (["hidden"], True)])
+async def test_a_view_is_seen_through_in_the_search_path_alone(
+    postgres: Server, path: list[str], is_seen: bool
+) -> None:
+    name = f"views_{os.getpid()}_{len(path)}"
+    url = postgres.create_database(name)
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(DDL.encode())
+        catalog = await read_catalog(connection, ["public"], extra_search_path=path)
+    postgres.drop_database(name)
+    targets = {each.target for each in catalog.relationships.get(TALES, ())}
+    assert (AUTHORS in targets) is is_seen
+    assert (catalog.tables[TALES].primary_key == ("id",)) is is_seen
 
 
 def test_columns_have_their_types_and_what_fills_them(catalog: Catalog) -> None:

@@ -80,7 +80,11 @@ class RestApp:
         if self._timezones is None:
             self._timezones = await read_timezones(connection)
         catalog = await read_catalog(
-            connection, settings.db_schemas, settings.db_hoisted_tx_settings, self._timezones
+            connection,
+            settings.db_schemas,
+            settings.db_hoisted_tx_settings,
+            self._timezones,
+            settings.db_extra_search_path,
         )
         self._pool.forget_statements()
         transaction_settings = TransactionSettings(

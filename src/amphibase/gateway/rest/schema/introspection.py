@@ -65,11 +65,20 @@ class _CatalogReader:
     Args:
         cursor: of one transaction, whose rows have the columns as attributes.
         schemas: the exposed ones.
+        extra_search_path: schemas whose views are seen through as well.
     """
 
-    def __init__(self, cursor: psycopg.AsyncCursor[Any], schemas: Sequence[str]) -> None:
+    def __init__(
+        self,
+        cursor: psycopg.AsyncCursor[Any],
+        schemas: Sequence[str],
+        extra_search_path: Sequence[str],
+    ) -> None:
         self._cursor = cursor
-        self._schemas = list(schemas)
+        self._parameters = {
+            "schemas": list(schemas),
+            "view_schemas": [*schemas, *extra_search_path],
+        }
         self._queries = _queries()
         self.name = cache(Name)  # one object of each, as there are many of them
 
@@ -77,10 +86,10 @@ class _CatalogReader:
         """Yield the rows of a query, and let requests have their turn in between.
 
         Args:
-            values: of the query's parameters other than `schemas`.
+            values: of the query's parameters that are not schemas.
         """
         query = self._queries[name].encode()
-        await self._cursor.execute(query, {"schemas": self._schemas, **values})
+        await self._cursor.execute(query, {**self._parameters, **values})
         while rows := await self._cursor.fetchmany(ROWS_AT_ONCE):
             async for row in in_turns(rows):
                 yield row
@@ -102,6 +111,7 @@ async def read_catalog(
     schemas: Sequence[str],
     hoisted_settings: Sequence[str] = (),
     timezones: frozenset[str] | None = None,
+    extra_search_path: Sequence[str] = (),
 ) -> Catalog:
     """Read the catalog, in one transaction and one snapshot.
 
@@ -110,6 +120,7 @@ async def read_catalog(
         schemas: the exposed ones, the default first.
         hoisted_settings: the names of functions' settings that are the transaction's too.
         timezones: what `read_timezones` returned; None reads them, too.
+        extra_search_path: schemas after the exposed ones, whose views are seen through.
 
     Raises:
         psycopg.Error: the database cannot be reached.
@@ -120,9 +131,8 @@ async def read_catalog(
         await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         for setting in _SETTINGS:
             await cursor.execute(setting)
-        return await _catalog(
-            _CatalogReader(cursor, schemas), schemas, hoisted_settings, timezones, connection.info
-        )
+        reader = _CatalogReader(cursor, schemas, extra_search_path)
+        return await _catalog(reader, schemas, hoisted_settings, timezones, connection.info)
 
 
 async def read_timezones(connection: psycopg.AsyncConnection[Any]) -> frozenset[str]:

@@ -156,18 +156,18 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_class t ON t.oid = f.confrelid
 JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
 WHERE f.contype = 'f'
-    AND NOT c.relispartition
-    AND NOT t.relispartition
+    AND f.conparentid = 0
 ORDER BY f.conname
 
 -- name: views
+-- As upstream, those of other schemas hide what they are made of.
 SELECT c.oid::int8 AS oid, r.ev_action::text AS definition
 FROM pg_catalog.pg_rewrite r
 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE r.rulename = '_RETURN'
     AND c.relkind IN ('v', 'm')
-    AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+    AND n.nspname = ANY(%(view_schemas)s)
 
 -- name: view_columns
 -- Of the views, and of the relations that the views' definitions name.
