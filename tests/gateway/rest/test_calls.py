@@ -99,6 +99,7 @@ async def test_a_function_without_a_result_has_no_content(api: DataApi, request_
         ("GET /rpc/works_of?composer=1&offset=1", "count=exact", 206, "1-1/2"),
         ("GET /rpc/works_of?composer=1", "", 200, "0-1/*"),
         ("HEAD /rpc/works_of?composer=1", "count=exact", 200, "0-1/2"),
+        ("GET /rpc/works_of?composer=1&select=composer_id,count()", "count=exact", 206, "0-0/2"),
         ("GET /rpc/works_of?composer=9", "count=exact", 200, "*/0"),
         ("GET /rpc/works_of?composer=1&offset=9", "count=exact", 416, "*/2"),
     ],

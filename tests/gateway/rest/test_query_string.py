@@ -163,6 +163,8 @@ def test_what_is_no_filter_is_an_argument_of_a_function_called_by_get() -> None:
     query, values = read("a=1&b=eq.2&a=3&c=fts(x.y", is_call=True)
     assert query.arguments == (("a", 0), ("a", 2), ("c", 3))
     assert values == ["1", "2", "3", "fts(x.y"]
+    query, _ = read('"Fiz Buz"=1&a.b=2', is_call=True)
+    assert [name for name, _ in query.arguments] == ["Fiz Buz", "b"]
 
 
 def test_requests_that_differ_in_values_alone_share_a_query() -> None:

@@ -127,6 +127,7 @@ async def test_columns_are_chosen_and_ordered(api: DataApi, url: str, rows: Any)
         ("GET /works", "", "none", 200, "0-4/*"),
         ("HEAD /works", "count=exact", "1-2", 200, "0-4/5"),
         ("HEAD /works?limit=2", "count=exact", None, 206, "0-1/5"),
+        ("GET /works?select=composer_id,count()", "count=exact", None, 206, "0-3/5"),
     ],
 )
 async def test_a_range_is_read_and_told(

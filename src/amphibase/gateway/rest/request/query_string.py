@@ -198,15 +198,15 @@ class _QueryParser:
         return Range(len(self.values) - 1, bounds.limit)
 
     def _filter(self, key: str, value: str) -> None:
+        path, field = read_key(key)
         before = len(self.values)
         try:
-            path, field = read_key(key)
             condition = parse_filter(field, value, self.values)
         except QuerySyntaxError:
             if not self._is_call:
                 raise
             del self.values[before:]
             self.values.append(value)
-            self._arguments.append((key, len(self.values) - 1))
+            self._arguments.append((field.name, len(self.values) - 1))
         else:
             self._conditions.append((path, condition))

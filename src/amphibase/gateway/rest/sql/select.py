@@ -73,12 +73,15 @@ class SelectCompiler:
         return self._select(root, _written(keys), None, _groups(keys, root))
 
     def matches(self, root: ReadPlan) -> str:
-        """Compile the SELECT of as many rows as there are without limit and offset."""
-        keys = self._own_keys(root)
-        if _are_grouped(keys):
-            full = SelectCompiler(self._parameters)
-            return f"SELECT{full._from(root, None)}{_groups(keys, root)}"
+        """Compile the SELECT of as many rows as there are without limit and offset.
+
+        As upstream, rows that groups are made of count one by one.
+        """
         return f"SELECT{SelectCompiler(self._parameters, counted=True)._from(root, None)}"
+
+    def is_grouped(self, root: ReadPlan) -> bool:
+        """Return whether the rows are groups."""
+        return _are_grouped(self._own_keys(root))
 
     def _select(
         self,

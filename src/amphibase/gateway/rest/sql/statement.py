@@ -147,9 +147,10 @@ def _total(plan: ActionPlan, parameters: StatementParameters) -> str:
     count, root = plan.key.count, plan.read
     if count is None or count == "planned":  # which is for reads alone, and another statement's
         return "NULL"
-    if plan.mutate is not None or (root.limit is None and root.offset is None):
+    compiler = SelectCompiler(parameters)
+    if plan.mutate is not None or not (root.is_cut or compiler.is_grouped(root)):
         return "count(*)"
-    matches = SelectCompiler(parameters).matches(root)
+    matches = compiler.matches(root)
     if plan.call is None and count == "estimated" and plan.max_rows is not None:
         matches += f" LIMIT {plan.max_rows + 1}"
     return f'(SELECT count(*) FROM ({matches}) AS "_m")'
