@@ -11,6 +11,8 @@ from tests.gateway.realtime.changes import ITEMS, NOTES, ROOM, change, notes, su
 from tests.gateway.realtime.conftest import Connect, on_both_sources
 from tests.servers import ask
 
+from amphibase.gateway.realtime.changes.filters import parse_filters
+
 
 @on_both_sources
 async def test_a_subscriber_receives_the_rows_that_its_policies_show(
@@ -157,18 +159,37 @@ async def test_a_filter_takes_whole_arrays(
         ({"table": "items", "filter": "n=like.x"}, "requires a text-compatible column type, got"),
         ({"table": "items", "filter": "n=is.true"}, "is true filter requires a boolean column"),
         ({"table": "items", "filter": "text=match.("}, "invalid regular expression"),
-        ({"table": "items", "filter": "n=eq"}, "Error parsing `filter` params"),
+        ({"table": "items", "filter": "n=eq"}, 'Error parsing `filter` params: ["eq"]'),
+        ({"table": "items", "filter": "wrong"}, 'Error parsing `filter` params: ["wrong"]'),
+        (
+            {"table": "items", "filter": "n=not.a.b.c"},
+            'Error parsing `filter` params: ["a", "b.c"]',
+        ),
+        (
+            {"table": "items", "filter": "n=eq.1,,n=eq.2"},
+            "filter must not contain empty segments (check for extra commas)",
+        ),
+        ({"table": "items", "filter": "n=in.1"}, "`in` filter value must be wrapped by parenthe"),
         ({"table": "items", "filter": r"text=match.(.+)+\1"}, "takes no backreferences"),
         ({"table": "items", "filter": ",".join(["n=eq.1"] * 21)}, "too many filters. Maximum 20"),
         ({"table": "it\0ems"}, "they have a NUL character"),
         ({"table": "items", "select": ["\0"]}, "they have a NUL character"),
         (
             {"table": "items", "filter": "n=in.(1)", "select": "id"},
-            "Error parsing `select",
+            'expected a list of column name strings, e.g. select: ["col1", "col2"]',
         ),
         ({"table": "items", "select": ["none"]}, "invalid column for select none"),
         ({"table": "*", "select": ["id"]}, "Column selection is not supported for wildcard"),
-        ({"schema": None}, "No subscription params provided"),
+        ({"table": "*", "select": []}, "Column selection is not supported for wildcard"),
+        ({"schema": None}, 'to subscribe to: %{"event" => "*", "schema" => nil}'),
+        ({"table": {"a": [1]}}, '"schema" => "shop", "table" => %{"a" => [1]}}'),
+        (
+            {"table": "items", "filter": "n=not.in.(1,x)", "select": ["n"]},
+            "Unable to subscribe to changes with given parameters. An exception happened so please "
+            "check your connect parameters: [event: *, schema: shop, table: items, "
+            'filters: [{"n", "in", "{1,x}", true}], select: ["n"]]. Exception: ERROR 22P02 '
+            '(invalid_text_representation) invalid input syntax for type integer: "x"',
+        ),
     ],
 )
 async def test_a_binding_that_does_not_fit_is_a_system_error(
@@ -181,6 +202,35 @@ async def test_a_binding_that_does_not_fit_is_a_system_error(
     payload = (await wire.receive())[4]
     assert (payload["extension"], payload["status"]) == ("postgres_changes", "error")
     assert message in payload["message"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ('text=in.("a)",b),n=eq.1', [("text", ("a)", "b")), ("n", "1")]),
+        ('text=in.( a , "b, c" ,d\\,e)', [("text", ("a", "b, c", "d,e"))]),
+        ("text=in.()", [("text", ())]),
+        ('text=eq."a,b=c",n=neq.2', [("text", "a,b=c"), ("n", "2")]),
+        ('text=eq.a"b,n=eq.3', [("text", 'a"b'), ("n", "3")]),
+        ('text=eq."a"b', [("text", '"a"b')]),
+        ("text=eq.f(a,b),n=eq.4", [("text", "f(a,b)"), ("n", "4")]),
+        ("text=eq.", [("text", "")]),
+        ("text=eq.a=b.c", [("text", "a=b.c")]),
+        ("   ", []),
+    ],
+)
+def test_a_filter_is_divided_at_commas_that_stand_alone(
+    condition: str, expected: list[tuple[str, Any]]
+) -> None:
+    assert [(each.column, each.operand) for each in parse_filters(condition)] == expected
+
+
+async def test_a_selection_of_no_columns_has_the_key_alone(api: Api, connect: Connect) -> None:
+    await api.run(ITEMS)
+    wire = await connect(api)
+    await subscribe(wire, {"event": "*", "schema": "shop", "table": "items", "select": []})
+    await api.run("INSERT INTO shop.items (id, n) VALUES (1, 2)")
+    assert (await change(wire))["data"]["record"] == {"id": 1}
 
 
 @on_both_sources

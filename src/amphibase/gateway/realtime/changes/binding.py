@@ -25,7 +25,7 @@ class Binding:
     Attributes:
         event: an operation, or `*`.
         schema, table: names, or `*`.
-        columns: those that it wants beside the primary key; None for all.
+        columns: those that it wants beside the primary key, which may be none; None for all.
     """
 
     id: int
@@ -42,22 +42,18 @@ class Binding:
         if b"\\u0000" in written:  # which no text of Postgres has
             raise InvalidBinding("Error parsing params: they have a NUL character")
         schema, table = content.get("schema"), content.get("table")
-        if not (schema or table):
+        columns, text = content.get("select"), content.get("filter")
+        if isinstance(columns, str):
+            raise InvalidBinding(
+                "Error parsing `select` params: expected a list of column name strings, "
+                'e.g. select: ["col1", "col2"]'
+            )
+        are_texts = all(isinstance(each, str | None) for each in (schema, table, text))
+        if not (schema or table) or not are_texts:
             raise InvalidBinding(
                 "No subscription params provided. Please provide at least a `schema` or `table` "
-                f"to subscribe to: {orjson.dumps(dict(content)).decode()}"
+                f"to subscribe to: {_inspected(content)}"
             )
-        columns = content.get("select")
-        if columns is not None and not (
-            isinstance(columns, list) and all(isinstance(each, str) for each in columns)
-        ):
-            raise InvalidBinding(
-                "Error parsing `select` params: expected a list of column name strings, got: "
-                f"{columns!r}"
-            )
-        text = content.get("filter")
-        if text is not None and not isinstance(text, str):
-            raise InvalidBinding(f"Error parsing `filter` params: expected a text, got: {text!r}")
         event = str(content.get("event") or ALL).upper()
         binding = cls(
             binding_id(content),
@@ -65,9 +61,11 @@ class Binding:
             str(schema or "public"),
             str(table or ALL),
             parse_filters(text),
-            tuple(columns) if columns else None,
+            tuple(each for each in columns if isinstance(each, str))
+            if isinstance(columns, list)
+            else None,
         )
-        if binding.is_wildcard and binding.columns:
+        if binding.is_wildcard and binding.columns is not None:
             raise InvalidBinding(
                 "Column selection is not supported for wildcard subscriptions. Provide an explicit "
                 "schema and table name."
@@ -90,14 +88,28 @@ class Binding:
     def describe(self) -> str:
         """Return the parameters, for an error."""
         filters = [
-            f"{each.column}={'not.' if each.is_negated else ''}{each.operator}"
+            _inspected([each.column, each.operator, each.text, each.is_negated])
             for each in self.filters
         ]
+        written = ", ".join(f"{{{each[1:-1]}}}" for each in filters)
+        columns = None if self.columns is None else [*self.columns]
         return (
             f"[event: {self.event}, schema: {self.schema}, table: {self.table}, "
-            f"filters: [{', '.join(filters)}], select: "
-            f"{'nil' if self.columns is None else list(self.columns)}]"
+            f"filters: [{written}], select: {_inspected(columns)}]"
         )
+
+
+def _inspected(value: Any) -> str:
+    """Return a value of JSON as upstream's language, Elixir, writes it."""
+    match value:
+        case None:
+            return "nil"
+        case Mapping():
+            members = (f"{_inspected(key)} => {_inspected(value[key])}" for key in sorted(value))
+            return f"%{{{', '.join(members)}}}"
+        case list():
+            return f"[{', '.join(map(_inspected, value))}]"
+    return orjson.dumps(value).decode()
 
 
 def binding_id(content: Mapping[str, Any]) -> int:

@@ -1,5 +1,6 @@
 """The check of a binding against the database, when a client subscribes."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -81,7 +82,8 @@ async def check_binding(database: PipelineDatabase, role: str, binding: Binding)
             ]
         except InvalidBinding as error:
             raise InvalidBinding(
-                "An exception happened so please check your connect parameters: "
+                "Unable to subscribe to changes with given parameters. An exception happened so "
+                "please check your connect parameters: "
                 f"{binding.describe()}. Exception: {error}"
             ) from None
         return CheckedBinding(replace(binding, filters=tuple(filters)), _notice(table, binding))
@@ -155,8 +157,10 @@ async def _values(
     except RoleNotAllowed as error:
         raise _raised(str(error)) from None
     except psycopg.Error as error:
+        # The name of the code, as in Postgres's list of them.
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(error).__name__).lower()
         raise InvalidBinding(
-            f"ERROR {error.sqlstate} {error.diag.message_primary or error}"
+            f"ERROR {error.sqlstate} ({name}) {error.diag.message_primary or error}"
         ) from None
 
 

@@ -4,6 +4,7 @@ The grammar is Supabase Realtime's: `not.` before an operator negates it, commas
 or within a value in quotation marks do not divide.
 """
 
+import json
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -76,7 +77,6 @@ INTEGERS = frozenset(("int2", "int4", "int8"))
 EXACT = INTEGERS | {"bool", "uuid", "text", "varchar", "date"}
 """Types of which equal values have equal texts (with a deterministic collation)."""
 
-_HEAD = re.compile(r"\s*([^=,]+?)\s*=\s*(not\.)?([a-z]+)\.")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
@@ -124,6 +124,11 @@ class ChangeFilter:
         return ([*self.operand],) if isinstance(self.operand, tuple) else (self.operand,)
 
     @property
+    def text(self) -> str:
+        """The operand in one text, for an error."""
+        return f"{{{','.join(self.operand)}}}" if isinstance(self.operand, tuple) else self.operand
+
+    @property
     def _is_list(self) -> bool:
         return isinstance(self.operand, tuple)
 
@@ -157,64 +162,85 @@ def parse_filters(text: str | None) -> tuple[ChangeFilter, ...]:
     Raises:
         InvalidBinding: it is not of the grammar.
     """
-    filters: list[ChangeFilter] = []
+    if text is None or not text.strip():
+        return ()
+    segments = _divided(text.strip(), in_list=False)
+    if len(segments) > MAX_FILTERS:
+        raise InvalidBinding(f"too many filters. Maximum {MAX_FILTERS}")
+    return tuple(_read_filter(segment.strip()) for segment in segments)
+
+
+def _read_filter(segment: str) -> ChangeFilter:
+    if not segment:
+        raise _unreadable("filter must not contain empty segments (check for extra commas)")
+    column, equals, rest = segment.partition("=")
+    if not equals:
+        raise _unreadable(json.dumps([column], ensure_ascii=False))
+    is_negated = rest.startswith("not.")
+    name, dot, value = rest.removeprefix("not.").partition(".")
+    if not dot or name not in set(ChangeOperator):
+        parts = [name, value] if dot else [name]
+        raise _unreadable(json.dumps(parts, ensure_ascii=False))
+    compared = ChangeOperator(name)
+    operand: str | tuple[str, ...]
+    if compared is ChangeOperator.IN:
+        operand = _read_list(value)
+    else:
+        quoted = _QUOTED.fullmatch(value)
+        operand = value if quoted is None else _ESCAPE.sub(r"\1", quoted[1])
+        operand = _checked_operand(compared, operand)
+    return ChangeFilter(column.strip(), compared, operand, is_negated)
+
+
+def _checked_operand(compared: ChangeOperator, value: str) -> str:
+    if compared is ChangeOperator.IS:
+        if value.lower() not in _TRUTHS:
+            raise _unreadable(f"is takes {', '.join(_TRUTHS)}, not {value!r}")
+        return value.lower()
+    if compared in _REGULAR and any(each.isdigit() for each in _ESCAPE.findall(value)):
+        raise _unreadable(
+            f"{compared} takes no backreferences, which can take unlimited time: {value!r}"
+        )
+    return value
+
+
+def _unreadable(why: str) -> InvalidBinding:
+    return InvalidBinding(f"Error parsing `filter` params: {why}")
+
+
+def _divided(text: str, *, in_list: bool) -> list[str]:
+    """Return the parts between commas that are not quoted, nor, outside a list, in parentheses."""
+    parts, start, depth, is_quoted, before = [], 0, 0, False, "," if in_list else ""
     place = 0
-    while text and text.strip():
-        head = _HEAD.match(text, place)
-        if head is None:
-            raise InvalidBinding(f"Error parsing `filter` params: {text[place:]!r}")
-        column, negation, name = head.groups()
-        if name not in set(ChangeOperator):
-            raise InvalidBinding(f"Error parsing `filter` params: unknown operator {name}")
-        value, place = _read_value(text, head.end())
-        compared = ChangeOperator(name)
-        operand: str | tuple[str, ...] = value
-        if compared is ChangeOperator.IN:
-            operand = _read_list(value)
-        elif compared is ChangeOperator.IS:
-            operand = value.lower()
-            if operand not in _TRUTHS:
-                raise InvalidBinding(
-                    f"Error parsing `filter` params: is takes {', '.join(_TRUTHS)}, not {value!r}"
-                )
-        elif compared in _REGULAR and any(each.isdigit() for each in _ESCAPE.findall(value)):
-            raise InvalidBinding(
-                f"Error parsing `filter` params: {name} takes no backreferences, which can take "
-                f"unlimited time: {value!r}"
-            )
-        if len(filters) == MAX_FILTERS:
-            raise InvalidBinding(f"too many filters. Maximum {MAX_FILTERS}")
-        filters.append(ChangeFilter(column, compared, operand, negation is not None))
-        if place >= len(text):
-            break
-        place += 1  # the comma
-    return tuple(filters)
-
-
-def _read_value(text: str, place: int) -> tuple[str, int]:
-    """Return the value that begins at a place, and where it ends."""
-    quoted = _QUOTED.match(text, place)
-    if quoted is not None and text[quoted.end() : quoted.end() + 1] in ("", ","):
-        return _ESCAPE.sub(r"\1", quoted[1]), quoted.end()
-    depth = 0
-    for end in range(place, len(text)):
-        if text[end] == "(":
-            depth += 1
-        elif text[end] == ")":
-            depth -= 1
-        elif text[end] == "," and depth <= 0:
-            return text[place:end], end
-    return text[place:], len(text)
+    while place < len(text):
+        letter = text[place]
+        if letter == "\\" and (is_quoted or in_list):
+            place += 1  # what follows is itself
+        elif is_quoted:
+            is_quoted = letter != '"'
+        elif letter == '"':
+            is_quoted = before in (".", "(", ",")
+        elif letter == "," and depth == 0:
+            parts.append(text[start:place])
+            start = place + 1
+        elif not in_list and letter in "()":
+            depth = max(0, depth + (1 if letter == "(" else -1))
+        if not (in_list and letter == " "):
+            before = letter
+        place += 1
+    return [*parts, text[start:]]
 
 
 def _read_list(text: str) -> tuple[str, ...]:
-    if not (text.startswith("(") and text.endswith(")")):
-        raise InvalidBinding("Error parsing `filter` params: in takes a list in parentheses")
-    values, inner, place = [], text[1:-1], 0
-    while place <= len(inner):
-        value, place = _read_value(inner, place)
-        values.append(value)
-        place += 1
-    if len(values) > MAX_VALUES:
+    """Read the values of `in`, as Postgres reads those of an array."""
+    if len(text) < 2 or not (text.startswith("(") and text.endswith(")")):
+        raise _unreadable("`in` filter value must be wrapped by parentheses")
+    inner = text[1:-1]
+    parts = _divided(inner, in_list=True) if inner.strip() else []
+    if len(parts) > MAX_VALUES:
         raise InvalidBinding(f"too many values for `in` filter. Maximum {MAX_VALUES}")
+    values = []
+    for part in map(str.strip, parts):
+        quoted = _QUOTED.fullmatch(part)
+        values.append(_ESCAPE.sub(r"\1", part if quoted is None else quoted[1]))
     return tuple(values)
