@@ -79,7 +79,8 @@ def compile_statement(plan: ActionPlan) -> CompiledStatement:
     if plan.mutate is not None and plan.key.returning != "representation":
         rows = f"{SOURCE} AS {_ROWS}"
     else:
-        rows = f"({SelectCompiler(parameters).rows(plan.read)}) AS {_ROWS}"
+        makes_json = plan.key.media.shape in ("array", "object")
+        rows = f"({SelectCompiler(parameters, makes_json=makes_json).rows(plan.read)}) AS {_ROWS}"
     body, is_bytes = _body(plan)
     columns = ResultColumns(
         total=_total(plan, parameters),
@@ -116,7 +117,7 @@ def compile_cursor(plan: ActionPlan) -> CompiledStatement:
     """Compile the cursor `CURSOR`, whose rows are the elements of the body, as text."""
     parameters = StatementParameters()
     source = "" if plan.call is None else f"WITH {SOURCE} AS ({compile_call(plan, parameters)}) "
-    rows = SelectCompiler(parameters).rows(plan.read)
+    rows = SelectCompiler(parameters, makes_json=True).rows(plan.read)
     element = f"row_to_json({_ROWS}.*)"
     if plan.key.media.strip_nulls:
         element = f"json_strip_nulls({element})"
