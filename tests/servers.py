@@ -5,9 +5,11 @@ import hashlib
 import hmac
 import itertools
 import os
+import random
 import shutil
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, LiteralString
@@ -98,6 +100,14 @@ class Databases:
 
     def _execute(self, statement: LiteralString, *names: str) -> None:
         self._connection.execute(SQL(statement).format(*map(Identifier, names)))
+
+
+def free_port() -> int:
+    """A free port, and none of those that the system gives to connections of other tests."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def ask(url: str, query: str) -> Any:

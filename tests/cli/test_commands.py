@@ -15,6 +15,7 @@ import pytest
 from tests import commands
 from tests.commands import Completed
 from tests.conftest import SECRET
+from tests.servers import free_port
 from tests.serving import serving
 from typer.testing import CliRunner
 
@@ -213,14 +214,9 @@ def test_production_warns_that_links_lead_to_this_machine_and_of_misspelt_settin
     """Without PUBLIC_URL emails hold links that only this machine can open."""
     production = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "AMPHIBASE_RSL": "true"}
     for more, warned in (({}, True), ({"PUBLIC_URL": "https://api.example.com"}, False)):
-        done = run("serve", "--port", free_port(), **production, **more)
+        done = run("serve", "--port", str(free_port()), **production, **more)
         assert ("PUBLIC_URL is not set" in done.stderr) is warned
         assert "No settings, and without effect: AMPHIBASE_RSL" in done.stderr
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
 
 
 def test_a_generated_key_signs_and_the_older_ones_verify(run: Run, tmp_path: Path) -> None:

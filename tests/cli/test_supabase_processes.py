@@ -18,7 +18,7 @@ import httpx
 import psycopg
 import pytest
 from tests.cli.local_supabase import ANON_KEY, Cli
-from tests.servers import new_server
+from tests.servers import free_port, new_server
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -301,8 +301,7 @@ def test_port_0_of_the_database_and_of_the_inbox_is_any_free_one_and_admin_has_i
     tmp_path: Path,
 ) -> None:
     cli = Cli(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        admin = free.getsockname()[1]
+    admin = free_port()
     (tmp_path / ".env").write_text(f"PGRST_ADMIN_SERVER_PORT={admin}")
     values = cli.start("--db-port", "0", "--inbox-port", "0")
     try:
