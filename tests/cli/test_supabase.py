@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from tests.cli.local_supabase import ANON_KEY, MIGRATION, SEED, Cli, titles
 
-from amphibase.gateway.data_dir import DataDir
+from amphibase.gateway.data_dir import REOPENING_FILE, DataDir
 
 NAMES = {"API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "JWT_SECRET", "INBOX_URL"}
 
@@ -233,6 +233,26 @@ def test_reset_makes_the_database_anew_and_leaves_no_file(cli: Cli, values: dict
     with psycopg.connect(values["DB_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM storage.buckets").fetchone() == (0,)
     assert not any(path.is_file() for path in storage.rglob("*"))
+
+
+def test_reset_waits_until_no_request_reaches_the_services_of_the_database_before(
+    cli: Cli,
+) -> None:
+    folder = DataDir(cli.folder / ".amphibase")
+    gateway = folder.process()
+    assert gateway is not None
+    os.kill(gateway, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            resetting = pool.submit(cli, "reset")
+            while not (folder.path / REOPENING_FILE).exists() and not resetting.done():
+                time.sleep(0.02)
+            assert not resetting.done()
+            os.kill(gateway, signal.SIGCONT)
+            assert resetting.result().returncode == 0
+    finally:
+        os.kill(gateway, signal.SIGCONT)
+    assert not (folder.path / REOPENING_FILE).exists()
 
 
 def test_reset_leaves_no_role_of_a_migration_and_no_setting_of_one(

@@ -73,11 +73,10 @@ class Mount:
             self._service = self.build()
         return self._service
 
-    async def close(self) -> None:
-        """Close the service; the next request builds a new one."""
+    def detach(self) -> Service | None:
+        """Return the service, if there is one; the next request builds a new one."""
         service, self._service = self._service, None
-        if service is not None:
-            await service.close()
+        return service
 
 
 class Gateway:
@@ -111,10 +110,18 @@ class Gateway:
             if mount.starts_early:
                 await mount.service().start()
 
-    async def close(self) -> None:
-        """Close all services; the next request to one builds it again."""
-        for mount in self._mounts.values():
-            await mount.close()
+    async def close(self, detached: Callable[[], None] | None = None) -> None:
+        """Close all services; the next request to one builds it again.
+
+        Args:
+            detached: called when no request reaches the old ones, which may take long to close.
+        """
+        services = [mount.detach() for mount in self._mounts.values()]
+        if detached is not None:
+            detached()
+        for service in services:
+            if service is not None:
+                await service.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -4,9 +4,10 @@ import fcntl
 import json
 import os
 import secrets
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,10 +17,13 @@ STATE_FILE = "state.json"
 LOCK_FILE = "gateway.lock"
 LOG_FILE = "gateway.log"
 PASSWORD_FILE = "authenticator.password"
+REOPENING_FILE = "reopening"
+"""Is there until the gateway has let go of its services."""
 PROBE_SECONDS = 10
 END_SECONDS = 1
 """How long to wait for a gateway that may be about to end."""
 NAME_SECONDS = 20
+REOPEN_SECONDS = 30
 POSTGRES = "postgres"
 STORAGE = "storage"
 
@@ -139,6 +143,22 @@ class DataDir:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+    def reopen(self, gateway: RunningGateway) -> None:
+        """Have the services of a gateway open anew, and wait until no request reaches the old ones,
+        or the gateway has ended or does not respond."""
+        path = self.path / REOPENING_FILE
+        path.touch(0o600)
+        deadline = time.monotonic() + REOPEN_SECONDS
+        with suppress(ProcessLookupError):
+            os.kill(gateway.pid, signal.SIGUSR1)
+            while path.exists() and self._is_locked() and time.monotonic() < deadline:
+                time.sleep(0.01)
+        self.has_reopened()
+
+    def has_reopened(self) -> None:
+        """Say that no request reaches the services that were open before."""
+        (self.path / REOPENING_FILE).unlink(missing_ok=True)
 
     def password(self, chosen: str | None = None) -> str:
         """Return the password of `authenticator`, random where none was chosen.

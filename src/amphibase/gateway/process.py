@@ -179,7 +179,8 @@ async def _serve(
             freeze()
 
     loop.add_signal_handler(
-        signal.SIGUSR1, lambda: work.run("The closing of the services", gateway.close())
+        signal.SIGUSR1,
+        lambda: work.run("The closing of the services", gateway.close(folder.has_reopened)),
     )
 
     beside: list[tuple[ASGIApp, socket]] = [(project.inbox, listeners.inbox)]

@@ -1,9 +1,7 @@
 """Brings the database of a project up to date: at a start, and when it is created anew."""
 
-import os
+import asyncio
 import shutil
-import signal
-from contextlib import suppress
 from dataclasses import replace
 
 import psycopg
@@ -97,8 +95,7 @@ async def reset(
         await buckets.create(url, config.buckets)
     finally:
         shutil.rmtree(folder.path / STORAGE, ignore_errors=True)
-        with suppress(ProcessLookupError):
-            os.kill(state.pid, signal.SIGUSR1)  # so that its services open anew
+        await asyncio.to_thread(folder.reopen, state)
     await buckets.upload(values["API_URL"], values["SERVICE_ROLE_KEY"], config.buckets)
     return done
 
