@@ -173,3 +173,39 @@ async def test_an_error_names_what_it_is_about(api: Api) -> None:
         "<Error><Resource>b/a b/c</Resource><Code>AccessDenied</Code>"
         "<Message>Missing signature</Message></Error>",
     )
+
+
+PART = {"Bucket": "b", "Key": "large", "PartNumber": 1}
+
+
+@pytest.mark.parametrize(
+    ("action", "arguments", "operation"),
+    [
+        ("put_object", {"Key": "new", "Body": TEN}, "storage.s3.upload"),
+        ("get_object", {"Key": "a.txt"}, "storage.s3.object.get"),
+        ("head_object", {"Key": "a.txt"}, "storage.s3.object.info"),
+        ("copy_object", {"Key": "new", "CopySource": "b/a.txt"}, "storage.s3.object.copy"),
+        ("delete_object", {"Key": "a.txt"}, "storage.s3.object.delete"),
+        ("create_multipart_upload", {"Key": "new"}, "storage.s3.upload.create_multipart"),
+        ("upload_part", {**PART, "Body": TEN}, "storage.s3.upload.part"),
+        ("upload_part_copy", {**PART, "CopySource": "b/a.txt"}, "storage.s3.upload.part_copy"),
+        ("complete_multipart_upload", {"Key": "large"}, "storage.s3.upload.complete_multipart"),
+    ],
+)
+async def test_policies_see_upstream_s_name_of_an_operation(
+    api: Api, action: str, arguments: dict[str, Any], operation: str
+) -> None:
+    await api.bucket()
+    await api.uploaded()
+    ann = client(api, token=api.token(ANN))
+    api.rows("CREATE POLICY all_of_them ON storage.objects FOR ALL TO authenticated USING (true)")
+    if "upload" in operation and action not in ("put_object", "create_multipart_upload"):
+        made = await run(ann.create_multipart_upload, Bucket="b", Key="large")
+        arguments = {**arguments, "UploadId": made["UploadId"]}
+        await run(ann.upload_part, **PART, UploadId=made["UploadId"], Body=TEN)
+    alter = "ALTER POLICY all_of_them ON storage.objects USING (storage.operation() {} '{}')"
+    api.rows(alter.format("<>", operation))
+    status, _ = await rejected(getattr(ann, action), **{"Bucket": "b", **arguments})
+    assert status in (403, 404)
+    api.rows(alter.format("=", operation))
+    await run(getattr(ann, action), **{"Bucket": "b", **arguments})

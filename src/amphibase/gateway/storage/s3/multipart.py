@@ -66,7 +66,7 @@ async def create(s3: S3Request) -> Response:
         "cacheControl": checked_cache_control(s3.headers.get("cache-control")),
     }
     user_metadata = s3.user_metadata()
-    await _permission(s3, metadata, user_metadata, "storage.s3.upload.create")
+    await _permission(s3, metadata, user_metadata, "storage.s3.upload.create_multipart")
     id, settings = str(uuid4()), s3.context.settings
     await _remove_expired(s3)
     async with s3.context.transactions.as_admin() as connection:
@@ -101,7 +101,7 @@ async def put_part(s3: S3Request) -> Response:
 
 async def copy_part(s3: S3Request) -> Response:
     """UploadPartCopy."""
-    operation = "storage.s3.upload.part.copy"
+    operation = "storage.s3.upload.part_copy"
     row = await s3.context.objects.find(s3.caller, copy_source(s3), operation)
     check_source(s3, row)
     part = _copied_range(s3.headers.get("x-amz-copy-source-range"), size_of(row))
@@ -118,7 +118,7 @@ async def complete(s3: S3Request) -> Response:
     is empty, all of them."""
     body = await s3.payload().whole(MAX_BODY_BYTES)
     wanted = _wanted_parts(body) if body else None
-    operation = "storage.s3.upload.complete"
+    operation = "storage.s3.upload.complete_multipart"
     upload = await _find(s3)
     metadata, user_metadata = upload["metadata"] or {}, upload["user_metadata"] or {}
     async with s3.context.transactions.as_admin() as connection:
@@ -207,7 +207,7 @@ async def list_parts(s3: S3Request) -> Response:
 async def list_uploads(s3: S3Request) -> Response:
     """ListMultipartUploads: the caller's own, and for the service all."""
     service = s3.context.service(s3.http)
-    await s3.context.buckets.find(service, s3.bucket, "storage.s3.upload.list")
+    await s3.context.buckets.find(service, s3.bucket, "storage.s3.upload.list_multipart")
     limit = s3.number("max-uploads", MAX_UPLOADS, least=1, most=MAX_UPLOADS)
     prefix = s3.query.get("prefix", "")
     key, id = s3.query.get("key-marker", ""), s3.query.get("upload-id-marker", "")

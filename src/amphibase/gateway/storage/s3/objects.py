@@ -34,6 +34,7 @@ from amphibase.gateway.storage.upload_body import ANY_TYPE, RawBody, declared_me
 from amphibase.gateway.storage.uploader import NewObject
 
 MAX_DELETED = 1000
+GET_OPERATIONS = {"GET": "storage.s3.object.get", "HEAD": "storage.s3.object.info"}
 MISSING_META = "x-amz-missing-meta"
 """How much of an object's metadata no header can hold."""
 
@@ -51,7 +52,7 @@ RESPONSE_HEADERS = {
 
 async def put(s3: S3Request) -> Response:
     """PutObject."""
-    operation = "storage.s3.object.put"
+    operation = "storage.s3.upload"
     payload = s3.payload()
     content_type = s3.headers.get("content-type") or ANY_TYPE
     body = RawBody(
@@ -75,7 +76,7 @@ async def put(s3: S3Request) -> Response:
 
 async def get(s3: S3Request) -> Response:
     """GetObject and HeadObject."""
-    operation = f"storage.s3.object.{s3.http.method.lower()}"
+    operation = GET_OPERATIONS[s3.http.method]
     row = await s3.context.objects.find(s3.caller, s3.path, operation)
     _check_conditions(s3, row)
 

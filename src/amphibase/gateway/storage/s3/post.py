@@ -36,7 +36,7 @@ from amphibase.gateway.storage.s3.xml import xml_response
 from amphibase.gateway.storage.upload_body import ANY_TYPE, RawBody, declared_metadata
 from amphibase.gateway.storage.uploader import NewObject
 
-OPERATION = "storage.s3.object.post"
+OPERATION = "storage.s3.upload"
 MAX_POLICY_BYTES = 64 * 1024
 UNSIGNED_FIELDS = {"policy", "x-amz-signature", "file", "awsaccesskeyid", "signature"}
 
