@@ -1,5 +1,6 @@
 """What the responses of the S3 protocol say, beside what they are about."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -26,6 +27,25 @@ async def test_lists_name_no_owner_and_what_was_not_asked_for_is_empty(api: Api)
     assert (versioning["Status"], versioning["MFADelete"]) == ("Suspended", "Disabled")
 
 
+async def test_unfinished_uploads_are_listed_by_folder_and_page(api: Api) -> None:
+    s3 = client(api)
+    await api.bucket()
+    for key in ("a/1", "a/2", "b b", "b b", "c/3"):
+        await run(s3.create_multipart_upload, Bucket="b", Key=key)
+    pages = s3.get_paginator("list_multipart_uploads").paginate(
+        Bucket="b", Delimiter="/", PaginationConfig={"PageSize": 1}
+    )
+    entries: list[str] = []
+    for page in await asyncio.to_thread(list, pages):
+        entries += [each["Prefix"] for each in page.get("CommonPrefixes", [])]
+        entries += [each["Key"] for each in page.get("Uploads", [])]
+    assert entries == ["a/", "b b", "b b", "c/"]
+    listed = await run(s3.list_multipart_uploads, Bucket="b", Prefix="b ", EncodingType="url")
+    assert (listed["Prefix"], listed["EncodingType"]) == ("b%20", "url")
+    assert [each["Key"] for each in listed["Uploads"]] == ["b%20b"] * 2
+    assert [listed[name] for name in ("KeyMarker", "NextKeyMarker", "Delimiter")] == [""] * 3
+
+
 async def test_a_user_lists_a_bucket_whose_row_is_hidden(api: Api) -> None:
     await api.bucket()
     await api.uploaded()
@@ -41,6 +61,11 @@ async def test_a_user_lists_a_bucket_whose_row_is_hidden(api: Api) -> None:
     ("action", "arguments", "message"),
     [
         ("list_objects_v2", {"MaxKeys": -1}, "Querystring, max-keys must be >= 0"),
+        (
+            "list_objects",
+            {"EncodingType": "x"},
+            "Querystring, encoding-type must be equal to one of the allowed values",
+        ),
         ("list_multipart_uploads", {"MaxUploads": 0}, "Querystring, max-uploads must be >= 1"),
         (
             "list_multipart_uploads",
@@ -60,7 +85,7 @@ async def test_a_user_lists_a_bucket_whose_row_is_hidden(api: Api) -> None:
         ("list_parts", {"Key": "a", "MaxParts": 0}, "Querystring, max-parts must be >= 1"),
     ],
 )
-async def test_a_number_out_of_range_is_named(
+async def test_a_parameter_that_cannot_be_is_named(
     api: Api, action: str, arguments: dict[str, Any], message: str
 ) -> None:
     s3 = client(api)

@@ -41,12 +41,25 @@ _DELETE_ALL = text("""
 WITH deleted AS (DELETE FROM storage.s3_multipart_uploads WHERE bucket_id = :bucket RETURNING id)
 SELECT version FROM storage.s3_multipart_uploads_parts WHERE upload_id IN (SELECT id FROM deleted)
 """)
+# `entry` is a key, or what several have in common up to a delimiter behind the prefix.
 _LIST = text("""
-SELECT id, key, owner_id, created_at FROM storage.s3_multipart_uploads
-WHERE bucket_id = :bucket AND starts_with(key, :prefix)
-    AND (key COLLATE "C", id) > (CAST(:key AS text) COLLATE "C", CAST(:id AS text))
-    AND (CAST(:owner AS text) IS NULL OR owner_id = :owner)
-ORDER BY key COLLATE "C", id LIMIT :limit
+WITH below AS (
+    SELECT id, key, created_at, CAST(:delimiter AS text) <> '' AND position(
+            CAST(:delimiter AS text) IN substr(key, length(CAST(:prefix AS text)) + 1)
+        ) > 0 AS is_common
+    FROM storage.s3_multipart_uploads
+    WHERE bucket_id = :bucket AND starts_with(key, :prefix)
+        AND (CAST(:owner AS text) IS NULL OR owner_id = :owner)
+), entries AS (
+    SELECT is_common, created_at, CASE WHEN is_common THEN '' ELSE id END AS id,
+        CASE WHEN is_common THEN CAST(:prefix AS text) || split_part(
+            substr(key, length(CAST(:prefix AS text)) + 1), CAST(:delimiter AS text), 1
+        ) || CAST(:delimiter AS text) ELSE key END COLLATE "C" AS entry
+    FROM below
+)
+SELECT DISTINCT ON (entry, id) entry, id, is_common, created_at FROM entries
+WHERE (entry, id) > (CAST(:key AS text) COLLATE "C", CAST(:id AS text))
+ORDER BY entry, id LIMIT :limit
 """)
 _EXPIRED = text("""
 SELECT id, bucket_id, key FROM storage.s3_multipart_uploads upload

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from urllib.parse import quote
 
 from sqlalchemy import RowMapping, text
 from starlette.responses import Response
@@ -46,9 +45,9 @@ async def list_v1(s3: S3Request) -> Response:
     last = rows[-1]["entry"] if is_truncated and delimiter else None
     fields: list[tuple[str, Value]] = [
         ("Name", s3.bucket),
-        ("Prefix", _encoded(s3, s3.query.get("prefix", ""))),
-        ("Marker", _encoded(s3, marker)),
-        ("NextMarker", None if last is None else _encoded(s3, last)),
+        ("Prefix", s3.encoded(s3.query.get("prefix", ""))),
+        ("Marker", s3.encoded(marker)),
+        ("NextMarker", None if last is None else s3.encoded(last)),
         *_common_fields(s3, rows, is_truncated),
     ]
     return xml_response("ListBucketResult", fields)
@@ -60,11 +59,11 @@ async def list_v2(s3: S3Request) -> Response:
     rows, is_truncated = await _entries(s3, start if token is None else _read_token(token))
     fields: list[tuple[str, Value]] = [
         ("Name", s3.bucket),
-        ("Prefix", _encoded(s3, s3.query.get("prefix", ""))),
+        ("Prefix", s3.encoded(s3.query.get("prefix", ""))),
         ("KeyCount", len(rows)),
         ("ContinuationToken", token or ""),
         ("NextContinuationToken", _token(rows[-1]["entry"]) if is_truncated else None),
-        ("StartAfter", _encoded(s3, start)),
+        ("StartAfter", s3.encoded(start)),
         *_common_fields(s3, rows, is_truncated),
     ]
     return xml_response("ListBucketResult", fields)
@@ -98,13 +97,13 @@ def _common_fields(
     # What the request does not say is empty and not left out, as upstream.
     fields: list[tuple[str, Value]] = [
         ("MaxKeys", _limit(s3)),
-        ("Delimiter", _encoded(s3, s3.query.get("delimiter", ""))),
-        ("EncodingType", s3.query.get("encoding-type", "")),
+        ("Delimiter", s3.encoded(s3.query.get("delimiter", ""))),
+        ("EncodingType", s3.encoding_type),
         ("IsTruncated", is_truncated),
     ]
     fields += [("Contents", _contents(s3, row)) for row in rows if not row["is_common"]]
     fields += [
-        ("CommonPrefixes", [("Prefix", _encoded(s3, row["entry"]))])
+        ("CommonPrefixes", [("Prefix", s3.encoded(row["entry"]))])
         for row in rows
         if row["is_common"]
     ]
@@ -113,16 +112,12 @@ def _common_fields(
 
 def _contents(s3: S3Request, row: RowMapping) -> Value:
     return [
-        ("Key", _encoded(s3, row["entry"])),
+        ("Key", s3.encoded(row["entry"])),
         ("LastModified", timestamp(row["updated_at"] or row["created_at"])),
         ("ETag", str(metadata_of(row).get("eTag") or f'"{row["version"]}"')),
         ("Size", size_of(row)),
         ("StorageClass", "STANDARD"),
     ]
-
-
-def _encoded(s3: S3Request, key: str) -> str:
-    return quote(key, safe="") if s3.query.get("encoding-type") == "url" else key
 
 
 def _token(key: str) -> str:

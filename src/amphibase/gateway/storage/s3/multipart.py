@@ -209,9 +209,9 @@ async def list_uploads(s3: S3Request) -> Response:
     service = s3.context.service(s3.http)
     await s3.context.buckets.find(service, s3.bucket, "storage.s3.upload.list_multipart")
     limit = s3.number("max-uploads", MAX_UPLOADS, least=1, most=MAX_UPLOADS)
-    prefix = s3.query.get("prefix", "")
+    prefix, delimiter = s3.query.get("prefix", ""), s3.query.get("delimiter", "")
     key, id = s3.query.get("key-marker", ""), s3.query.get("upload-id-marker", "")
-    if "\0" in prefix + key + id:
+    if "\0" in prefix + delimiter + key + id:
         raise InvalidArgument("A parameter must not hold the character NUL")
     is_service = s3.caller.role == SERVICE_ROLE.role
     async with s3.context.transactions.as_admin() as connection:
@@ -219,6 +219,7 @@ async def list_uploads(s3: S3Request) -> Response:
             connection,
             bucket=s3.bucket,
             prefix=prefix,
+            delimiter=delimiter,
             key=key,
             id=id or ("\U0010ffff" if key else ""),
             owner=None if is_service else s3.caller.subject or "",
@@ -229,9 +230,11 @@ async def list_uploads(s3: S3Request) -> Response:
         ("Bucket", s3.bucket),
         ("KeyMarker", key),
         ("UploadIdMarker", id),
-        ("NextKeyMarker", shown[-1]["key"] if is_truncated else None),
-        ("NextUploadIdMarker", shown[-1]["id"] if is_truncated else None),
-        ("Prefix", prefix),
+        ("NextKeyMarker", shown[-1]["entry"] if is_truncated else ""),
+        ("NextUploadIdMarker", shown[-1]["id"] if is_truncated else ""),
+        ("Prefix", s3.encoded(prefix)),
+        ("Delimiter", s3.encoded(delimiter)),
+        ("EncodingType", s3.encoding_type),
         ("MaxUploads", limit),
         ("IsTruncated", is_truncated),
     ]
@@ -239,13 +242,19 @@ async def list_uploads(s3: S3Request) -> Response:
         (
             "Upload",
             [
-                ("Key", row["key"]),
+                ("Key", s3.encoded(row["entry"])),
                 ("UploadId", row["id"]),
                 ("Initiated", timestamp(row["created_at"])),
                 ("StorageClass", "STANDARD"),
             ],
         )
         for row in shown
+        if not row["is_common"]
+    ]
+    fields += [
+        ("CommonPrefixes", [("Prefix", s3.encoded(row["entry"]))])
+        for row in shown
+        if row["is_common"]
     ]
     return xml_response("ListMultipartUploadsResult", fields)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from starlette.requests import Request
 
@@ -69,6 +70,19 @@ class S3Request:
         if number > most:
             raise InvalidS3Request(f"Querystring, {name} must be <= {most}")
         return number
+
+    @property
+    def encoding_type(self) -> str:
+        """How lists write keys: as they are, or `url`. Raises InvalidS3Request."""
+        kind = self.query.get("encoding-type", "")
+        if kind not in ("", "url"):
+            fault = "must be equal to one of the allowed values"
+            raise InvalidS3Request(f"Querystring, encoding-type {fault}")
+        return kind
+
+    def encoded(self, key: str) -> str:
+        """Return a key as a list writes it. Raises InvalidS3Request."""
+        return quote(key, safe="") if self.encoding_type == "url" else key
 
     def user_metadata(self) -> dict[str, str]:
         """Return what the headers `x-amz-meta-…` hold. Raises InvalidArgument."""
