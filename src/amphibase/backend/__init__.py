@@ -5,17 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from amphibase.backend.accounts import (
-    FOREVER,
-    UNKNOWN_DEVICE,
-    Account,
-    Accounts,
-    Device,
-    SignedIn,
-    SignOutScope,
-    Tokens,
-    UserSession,
-)
+from amphibase.backend.accounts import FOREVER, Accounts, SignOutScope
 from amphibase.backend.caller import ANONYMOUS, NO_CLAIMS, SERVICE, Caller, Claims, Role
 from amphibase.backend.capabilities import Capabilities, Capability
 from amphibase.backend.changes import Added, Changed, ChangeEvent, Changes, Lost, Removed
@@ -60,6 +50,14 @@ from amphibase.backend.records import (
     Repository,
     RowSource,
     Where,
+)
+from amphibase.backend.sessions import (
+    UNKNOWN_DEVICE,
+    Account,
+    Device,
+    SignedIn,
+    Tokens,
+    UserSession,
 )
 from amphibase.backend.transaction import Transaction
 

@@ -1,89 +1,22 @@
 """Sign-up, sign-in, sessions and passwords."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal, Protocol
+from datetime import timedelta
+from typing import Literal, Protocol
 from uuid import UUID
 
 from amphibase.backend.caller import NO_CLAIMS, Caller, Claims
+from amphibase.backend.identities import Identities
 from amphibase.backend.records import Page
-
-if TYPE_CHECKING:  # it builds on this module
-    from amphibase.backend.identities import Identities
+from amphibase.backend.sessions import (
+    UNKNOWN_DEVICE,
+    Account,
+    Device,
+    SignedIn,
+    UserSession,
+)
 
 SignOutScope = Literal["local", "others", "global"]
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Where a session was opened from, as shown in the list of sessions."""
-
-    user_agent: str | None = None
-    ip: str | None = None
-
-
-UNKNOWN_DEVICE = Device()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """An account: who signs in, and whether they may."""
-
-    id: UUID
-    email: str
-    email_confirmed_at: datetime | None
-    banned_until: datetime | None
-    last_sign_in_at: datetime | None
-    user_metadata: Claims
-    app_metadata: Claims
-    created_at: datetime
-    updated_at: datetime
-
-    def is_banned(self, now: datetime) -> bool:
-        """Return whether the account is banned at that time (aware)."""
-        return self.banned_until is not None and self.banned_until > now
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """The tokens of a session.
-
-    Args:
-        expires_in: seconds until the access token expires.
-        expires_at: when it expires, in seconds since the epoch.
-    """
-
-    access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    expires_in: int
-    expires_at: int
-    token_type: str = "bearer"
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """An account with its tokens; without them while its address awaits confirmation.
-
-    Args:
-        password_required: whether no password counts and the user has to choose one.
-    """
-
-    account: Account
-    tokens: Tokens | None
-    password_required: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserSession:
-    """One place where a user is signed in."""
-
-    id: UUID
-    user_agent: str | None
-    ip: str | None
-    created_at: datetime
-    refreshed_at: datetime
-
 
 FOREVER = timedelta(days=365 * 100)
 """How long a ban without an end lasts; Supabase's dashboard does the same."""
@@ -93,7 +26,7 @@ class Accounts(Protocol):
     """Sign-up, sign-in, sessions and passwords; and the service's view of accounts."""
 
     @property
-    def identities(self) -> "Identities":
+    def identities(self) -> Identities:
         """Sign-in through third parties."""
 
     async def sign_up(

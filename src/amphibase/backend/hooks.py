@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from amphibase.backend.accounts import Account, Device
 from amphibase.backend.caller import Claims
+from amphibase.backend.sessions import Account, Device
 from amphibase.backend.transaction import Transaction
 
 RESERVED_CLAIMS = frozenset({

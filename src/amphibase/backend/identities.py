@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from amphibase.backend.accounts import UNKNOWN_DEVICE, Device, SignedIn
 from amphibase.backend.caller import Caller
+from amphibase.backend.sessions import UNKNOWN_DEVICE, Device, SignedIn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
