@@ -16,6 +16,7 @@ from amphibase.database.statement import Call, Statement
 from amphibase.gateway.realtime.changes import publisher, session, slow_lane
 from amphibase.gateway.realtime.changes.round import TimeLimit
 from amphibase.gateway.realtime.changes.row_policies import Decisions, RowPolicies
+from amphibase.gateway.realtime.client_socket import ClientSocket
 
 OF_BOB = """
 DROP POLICY own ON shop.notes;
@@ -302,6 +303,7 @@ async def test_a_connection_that_is_closed_while_its_client_subscribes_disturbs_
     await leaving.push(ROOM, "phx_join", {"config": config, "access_token": api.token()})
     await begun.wait()
     (closed,) = api.service._context.sockets
+    assert isinstance(closed, ClientSocket)
     closed.close(1013, "The client reads too slowly")
     wire = await connect(api)
     await subscribe(wire, notes(), token=api.token())

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.database.pipeline_database import PipelineDatabase
@@ -20,13 +20,24 @@ from amphibase.replication.change import RowChange
 from amphibase.replication.change_source import StreamFailed
 from amphibase.replication.feed import Feed
 
-if TYPE_CHECKING:
-    from amphibase.gateway.realtime.client_socket import ClientSocket
-
 logger = redacted_logger("amphibase.gateway.realtime")
 
 PUBLICATIONS = (check.PUBLICATION, database_messages.PUBLICATION)
 SLOT_PREFIX = "amphibase_realtime"
+
+
+class Socket(Protocol):
+    """A connected client."""
+
+    @property
+    def needs_feed(self) -> bool:
+        """Whether a channel needs what the database sends."""
+
+    def restart(self) -> None:
+        """Close the connection, because the service begins anew."""
+
+    def lose_changes(self, reason: str) -> None:
+        """Let channels join again that may have missed what the database sent."""
 
 
 class RealtimeContext:
@@ -42,7 +53,7 @@ class RealtimeContext:
             database_url, PUBLICATIONS, SLOT_PREFIX, self._deliver, self._lose, self._needs_feed
         )
         self.topics = Topics()
-        self.sockets: set[ClientSocket] = set()
+        self.sockets: set[Socket] = set()
         self.joins = AverageRate(settings.max_joins)
         self.presence_messages = AverageRate(settings.max_presence_messages)
         self._messages = AverageRate(settings.max_messages)
