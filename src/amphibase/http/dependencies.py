@@ -36,7 +36,7 @@ from amphibase.http.topic_feed import TopicFeed
 from amphibase.models import User
 
 if TYPE_CHECKING:
-    from amphibase.http.app import Amphibase
+    from amphibase.http.application import Application
     from amphibase.http.state import State
 
 MAX_USER_AGENT_CHARACTERS = 512
@@ -48,24 +48,24 @@ TOKEN_PATH = "auth/token"
 bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_PATH, auto_error=False)
 
 
-def mounted_on(app: FastAPI) -> "Amphibase":
+def mounted_on(app: FastAPI) -> "Application":
     """Return the Amphibase that is mounted on an application.
 
     Raises:
         ConfigurationError: none is.
     """
-    mounted: Amphibase | None = getattr(app.state, "amphibase", None)
+    mounted: Application | None = getattr(app.state, "amphibase", None)
     if mounted is None:
         raise ConfigurationError("This application has no Amphibase: call db.mount(app)")
     return mounted
 
 
-def amphibase_of(request: HTTPConnection) -> "Amphibase":
+def amphibase_of(request: HTTPConnection) -> "Application":
     """Return the Amphibase that is mounted on the application of a request or WebSocket."""
     return mounted_on(request.app)
 
 
-Mounted = Annotated["Amphibase", Depends(amphibase_of)]
+Mounted = Annotated["Application", Depends(amphibase_of)]
 
 
 async def current_caller(

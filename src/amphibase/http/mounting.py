@@ -18,10 +18,10 @@ from amphibase.redaction import redact_logs
 from amphibase.settings.application import Settings
 
 if TYPE_CHECKING:
-    from amphibase.http.app import Amphibase
+    from amphibase.http.application import Application
 
 
-def mount(db: "Amphibase", app: FastAPI, omitted: Container[str]) -> None:
+def mount(db: "Application", app: FastAPI, omitted: Container[str]) -> None:
     """Add routes, error responses, middleware and the lifespan.
 
     Args:
@@ -73,7 +73,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
 
 
-def _around(db: "Amphibase", inner: Lifespan[Any]) -> Lifespan[Any]:
+def _around(db: "Application", inner: Lifespan[Any]) -> Lifespan[Any]:
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[Any]:
         require_reachable(app)

@@ -10,12 +10,12 @@ from amphibase.failures import failure_text
 from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:
-    from amphibase.http.app import Amphibase
+    from amphibase.http.application import Application
 
 logger = redacted_logger("amphibase")
 
 
-def reporting_in_a_line(send: Send, db: "Amphibase") -> Send:
+def reporting_in_a_line(send: Send, db: "Application") -> Send:
     """Return what sends the messages of a lifespan (ASGI's "Lifespan Protocol"), and of an expected
     failure of the start one line, where Starlette would send the traceback. Servers log it."""
 
@@ -28,7 +28,7 @@ def reporting_in_a_line(send: Send, db: "Amphibase") -> Send:
     return send_line
 
 
-async def report_unavailable(db: "Amphibase") -> None:
+async def report_unavailable(db: "Application") -> None:
     """Log what requests need and cannot have now. The application starts anyway: with the others
     it works, and what is missing may come back."""
     for reach in (db.rate_limiter.reach, db.state.backend.check):

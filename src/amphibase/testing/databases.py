@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from amphibase.errors import ConfigurationError
-from amphibase.http.app import Amphibase
+from amphibase.http.application import Application
 from amphibase.models import Base
 from amphibase.rate_limits import RateLimits
 from amphibase.settings.application import Settings
@@ -37,7 +37,7 @@ class TestDatabases:
         self._names = (f"amphibase_test_{os.getpid()}_{n}" for n in itertools.count())
         self._templates: dict[Any, dict[str, URL]] = {}
 
-    async def template(self, db: Amphibase) -> dict[str, URL]:
+    async def template(self, db: Application) -> dict[str, URL]:
         """Return databases with all tables of an application, by the setting that names them."""
         own = {name: url for name in URL_FIELDS if (url := _url(db.settings, name)) is not None}
         tables = frozenset(Base.metadata.tables)
@@ -53,7 +53,7 @@ class TestDatabases:
         return self._templates[key]
 
     @contextmanager
-    def copy(self, db: Amphibase, template: dict[str, URL]) -> Iterator[None]:
+    def copy(self, db: Application, template: dict[str, URL]) -> Iterator[None]:
         """Let an application use copies of the template's databases until the block ends.
 
         Meanwhile passwords are hashed at the least cost: what is hashed goes with the copies.
