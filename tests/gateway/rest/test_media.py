@@ -47,6 +47,8 @@ UTF8 = "; charset=utf-8"
         ("/rpc/works_of?composer=1", TABBED, TABBED, "1\tTrio\n2\tConcerto"),
         ("/works?select=id&id=lt.3", LINES, LINES, '{"id":1}\n{"id":2}'),
         ("/scores?work_id=eq.1", LINES, LINES, '{"work_id":1,"pages":60}'),
+        ("/rpc/add?a=1", LINES, LINES, "11"),
+        ("/rpc/names?limit=1", LINES, LINES, '{"pgrst_scalar":"Clara"}'),
         ("/rpc/sheet?b=1", TABBED, TABBED, "1\tTrio"),
         ("/rpc/sheet?a=1", "*/*", f"application/json{UTF8}", '"text"'),
         ("/rpc/page", "text/html", "text/html", "<p>hi</p>"),
@@ -134,11 +136,31 @@ async def test_a_name_that_is_not_there_is_reported_before_the_form_and_the_pref
 
 
 @pytest.mark.parametrize(
+    ("request_line", "accept", "prefer", "code"),
+    [
+        ("GET /works?select=nope", "application/xml", "handling=strict, foo", "PGRST107"),
+        ("GET /works?select=nope", "", "handling=strict, foo", "PGRST122"),
+        ("GET /works?select=nope", "", "foo", "42703"),
+        ("PATCH /works?nope=eq.1", "application/xml", "handling=strict, foo", "PGRST122"),
+        ("PATCH /works?nope=eq.1", "application/xml", "foo", "PGRST107"),
+        ("GET /rpc/names?select=nope", "application/xml", "handling=strict, foo", "PGRST107"),
+    ],
+)
+async def test_what_postgres_says_is_reported_after_the_form_and_the_preferences(
+    api: DataApi, request_line: str, accept: str, prefer: str, code: str
+) -> None:
+    body = {"minutes": 1} if request_line.startswith("PATCH") else None
+    response = await api.request(request_line, body, accept=accept, prefer=prefer)
+    assert response.json()["code"] == code
+
+
+@pytest.mark.parametrize(
     ("accept", "shown"),
     [
         ("Text/X;q=0.5, image/png; a=b", "image/png;a=b, Text/X"),
         (f'{PLAN}; options=wal|analyze; for="image/png"',
          f'{PLAN}+text; for="image/png"; options=analyze|wal'),
+        (f"{PLAN}+xml", f"{PLAN}+xml"),
     ],
 )  # fmt: skip
 async def test_a_rejected_form_is_named_without_its_quality(

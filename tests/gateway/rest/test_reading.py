@@ -221,6 +221,9 @@ async def test_the_location_of_content_is_the_same_for_the_same_content(
         ("/works?id=eq.x", 400, {"code": "22P02"}),
         ("/works?id=eq(any).(1)", 400, {"code": "22P02"}),
         ("/texts?body=fts(nope).x", 400, {"code": "42704"}),
+        ("/texts?id=fts(english).x", 404, {
+            "code": "42883", "message": "function to_tsvector(unknown, integer) does not exist",
+        }),
         ("/works?id=1", 400, {
             "code": "PGRST100",
             "message": '"failed to parse filter (1)" (line 1, column 1)',

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from amphibase.backend import Isolation
 from amphibase.database.statement import Call
-from amphibase.gateway.rest.errors.base import InvalidPreferences, NotAcceptable
+from amphibase.gateway.rest.errors.base import InvalidPreferences, NotAcceptable, RestError
+from amphibase.gateway.rest.errors.database import DatabaseError
 from amphibase.gateway.rest.plan.call import choose_function
 from amphibase.gateway.rest.plan.negotiation import AS_JSON, NegotiatedMediaType, negotiate
 from amphibase.gateway.rest.plan.planner import Planner
@@ -103,15 +104,22 @@ class RequestPreparer:
         of_rows = key.target
         if is_call:
             of_rows = choose_function(self._catalog, key).returns.table or of_rows
+        negotiated, rejections = AS_JSON, list[RestError]()
         try:
             negotiated = self._negotiate(request, query, of_rows)
-        except NotAcceptable:
-            self._statements.get(key)  # names that are not there are reported first
-            raise
-        media = _NOTHING if request.method == "HEAD" else negotiated.media
-        compiled = self._statements.get(key._replace(media=media))
+        except NotAcceptable as error:
+            rejections.append(error)
         if preferences.invalid and preferences.is_strict:
-            raise InvalidPreferences(preferences.invalid)
+            # As upstream, they are looked at before the form of a write, and after that of a read.
+            place = len(rejections) if is_call or request.is_read else 0
+            rejections.insert(place, InvalidPreferences(preferences.invalid))
+        media = _NOTHING if request.method == "HEAD" else negotiated.media
+        try:
+            compiled = self._statements.get(key._replace(media=media))
+        except DatabaseError as error:  # which Postgres would say, were it asked
+            raise next(iter(rejections), error) from None
+        if rejections:
+            raise rejections[0]
         transactions = self._transaction_settings
         settings = transactions.settings(request, role.name, preferences.timezone)
         is_read = request.is_read

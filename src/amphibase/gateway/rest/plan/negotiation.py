@@ -94,7 +94,7 @@ class _MediaTypes:
 
     def _plan(self, media_type: MediaType) -> NegotiatedMediaType | None:
         shown = self.of(media_type.explained, may_explain=False)
-        if shown is None or media_type["format"] not in ("text", "json"):
+        if shown is None:
             return None
         format: Literal["text", "json"] = "json" if media_type["format"] == "json" else "text"
         named = media_type["options"].split("|")

@@ -18,6 +18,7 @@ _SAME = {
     "application/vnd.pgrst.object+json": SINGULAR,
     "application/vnd.pgrst.array+json": ARRAY,
 }
+_PLANS = {PLAN: "text", f"{PLAN}+text": "text", f"{PLAN}+json": "json"}
 _KNOWN = (
     JSON, CSV, GEO, OPENAPI, ANY, "text/plain", "text/xml", "application/octet-stream",
     "application/x-www-form-urlencoded",
@@ -78,10 +79,9 @@ def read_media_type(text: str) -> MediaType:
         key, _, value = part.partition("=")
         parameters.append((key.strip().lower(), value.strip().strip('"')))
     known = _SAME.get(name, name)
-    if known.startswith(PLAN):  # application/vnd.pgrst.plan+json, +text
-        suffix = known.removeprefix(PLAN).lstrip("+")
+    if known in _PLANS:
+        parameters.append(("format", _PLANS[known]))
         known = PLAN
-        parameters.append(("format", suffix or "text"))
     return MediaType(known, tuple(parameters), text.strip())
 
 

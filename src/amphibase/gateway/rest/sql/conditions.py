@@ -139,4 +139,4 @@ def _vector(left: str, operand: Operand, filter: Filter, parameters: StatementPa
 def _language(filter: Filter, parameters: StatementParameters) -> str:
     if filter.language is None:
         return ""
-    return f"{parameters(ValueParameter(filter.language))}::regconfig, "
+    return f"{parameters(ValueParameter(filter.language))}, "

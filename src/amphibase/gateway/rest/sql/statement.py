@@ -176,7 +176,9 @@ def _body(plan: ActionPlan) -> tuple[str, str]:
         return "NULL", "NULL"
     if media.shape == "handler" and media.handler is not None:
         row = f"{_ROWS}.*"
-        if media.handler.target is not None:
+        if returns is not None and not (returns.is_composite or returns.is_set):
+            row = f"{_ROWS}.{quoted(SCALAR)}"
+        elif media.handler.target is not None:
             row = f"({row})::{qualified(media.handler.target)}"
         value = f"{qualified(media.handler.function)}({row})"
         return value, _is_bytes(value)
