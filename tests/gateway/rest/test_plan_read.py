@@ -86,6 +86,7 @@ async def test_filters_choose_the_rows(
         ("countries?select=id&flag=in.(%230000ff,%23000000)", [{"id": 2}]),
         ("countries?select=flag::text&id=eq.2", [{"flag": '"#0000ff"'}]),
         ("countries?select=flag.count()", [{"count": 2}]),
+        ("countries?select=id::text,count()&order=id&limit=1", [{"id": "1", "count": 1}]),
         ("countries?select=flag,count()&order=flag.desc",
          [{"flag": "#ff0000", "count": 1}, {"flag": "#0000ff", "count": 1}]),
         ("books?select=...covers(shade),count()&id=eq.1", [{"shade": "#0000ff", "count": 1}]),
@@ -226,8 +227,8 @@ async def test_related_rows_are_embedded(
         ("books?select=id,tags!inner(id)&limit=1", 2, 1),
         ("books?select=id,tags(id),covers()&or=(tags.is.null,covers.is.null)&limit=1", 2, 1),
         ("authors?select=id,books!books_author!inner(id,covers!inner(book_id))&limit=0", 1, 0),
-        ("books?select=author_id,count()&limit=1", 3, 1),
-        ("authors?select=id,books!books_author!inner(pages.sum())&limit=1", 3, 1),
+        ("books?select=author_id,count()&limit=1", 4, 1),
+        ("authors?select=id,books!books_author!inner(pages.sum())&limit=1", 2, 1),
         ("books?id=eq.1&offset=1", 1, 0),
     ],
 )

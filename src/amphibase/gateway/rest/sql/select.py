@@ -46,8 +46,8 @@ class _OutputKey:
     Attributes:
         name: None of a star, which is many.
         is_json: JSON cannot be grouped by, JSONB can.
-        group: what groups have in common, where it is not the value: the column itself, of a type
-            with a representation of its own.
+        group: what groups have in common, where it is not the value: the column itself, where it
+            is cast, or of a type with a representation of its own.
         row: the value as a row, which is not JSON yet.
     """
 
@@ -133,12 +133,9 @@ class SelectCompiler:
     def _joined(self, node: ReadPlan, embed: Embed) -> tuple[str, list[str]]:
         """The SELECT of a join, and the names of its columns where they are not the keys'."""
         child, origin = embed.node, (node, embed)
-        keys = self._member_order(self._own_keys(child), child)
-        if child.is_empty or (self._counted and not _are_grouped(keys)):
+        if child.is_empty or self._counted:
             return self._bare(embed, origin)
-        if self._counted:
-            return SelectCompiler(self._parameters)._joined(node, embed)
-        row = row_alias(child)
+        keys, row = self._member_order(self._own_keys(child), child), row_alias(child)
         hidden = [value_of(operand, row, self._parameters) for operand in embed.hidden]
         hidden_names = [_hidden(number) for number in range(len(hidden))]
         if embed.spread:
@@ -235,9 +232,10 @@ class SelectCompiler:
         if output.operand is None:
             return _OutputKey(output.key, "1", "count", output.aggregate_cast)
         value = shown(output.operand, row, self._parameters)
-        is_json, group = False, None
-        if output.operand.to_json is not None and not output.operand.path:
-            is_json, group = True, value_of(output.operand, row, self._parameters)
+        is_json = output.operand.to_json is not None and not output.operand.path
+        group = None
+        if is_json or (output.cast and output.key == output.operand.name):
+            group = value_of(output.operand, row, self._parameters)
         if output.cast is not None:
             is_json, value = False, f"CAST({value} AS {type_name(output.cast)})"
         return _OutputKey(
