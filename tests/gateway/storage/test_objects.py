@@ -349,3 +349,18 @@ async def test_nobody_stumbles_over_what_has_no_end_or_no_meaning(api: Api) -> N
         assert rejection(await api.post("/object/copy", body)) == no_object()
         assert (await api.post("/object/move", body)).status_code == 200
         assert (await api.delete("/object/b/b")).status_code == 200
+
+
+async def test_the_members_of_responses_have_an_order(api: Api) -> None:
+    await api.bucket()
+    columns = ["name", "bucket_id", "owner", "owner_id", "version", "id"]
+    columns += ["updated_at", "created_at", "last_accessed_at", "metadata", "user_metadata"]
+    assert [*(await api.upload()).json()] == ["Key", "Id"]
+    copy = {"bucketId": "b", "sourceKey": "a.txt", "destinationKey": "c.txt"}
+    assert [*(await api.post("/object/copy", copy)).json()] == ["Key", "Id", *columns]
+    [listed, _] = (await api.post("/object/list/b", {"prefix": ""})).json()
+    assert [*listed] == ["name", *columns[5:10]]
+    page = (await api.post("/object/list-v2/b", {})).json()
+    assert [*page["objects"][0]] == ["id", "name", *columns[6:10]]
+    [deleted] = (await api.delete("/object/b", {"prefixes": ["a.txt"]})).json()
+    assert [*deleted] == columns

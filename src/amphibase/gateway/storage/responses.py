@@ -17,6 +17,11 @@ from amphibase.gateway.storage.robots import NOTHING, check_robots_tag
 
 _ETAG = re.compile(r"[!#-~]+")
 
+OBJECT_COLUMNS = (
+    *("name", "bucket_id", "owner", "owner_id", "version", "id"),
+    *("updated_at", "created_at", "last_accessed_at", "metadata", "user_metadata"),
+)
+
 UNRESERVED = "!'()*"
 """What JavaScript's encodeURIComponent leaves as it is, beside letters, digits and `-_.~`."""
 
@@ -44,8 +49,8 @@ def bucket_json(row: RowMapping) -> dict[str, Any]:
 
 
 def object_json(row: RowMapping) -> dict[str, Any]:
-    """Return all columns of an object's row."""
-    return {str(name): _column(name, value) for name, value in row.items()}
+    """Return all columns of an object's row, in upstream's order."""
+    return {name: _column(name, row[name]) for name in OBJECT_COLUMNS if name in row}
 
 
 def _column(name: str, value: Any) -> Any:

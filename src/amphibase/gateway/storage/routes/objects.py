@@ -134,7 +134,7 @@ async def copy(context: StorageContext, request: Request) -> Response:
         keeps_metadata=keeps_metadata,
     )
     columns = responses.object_json(stored)
-    return json_response({"Id": stored["id"], "Key": "/".join(body.to), **columns})
+    return json_response({"Key": "/".join(body.to), "Id": stored["id"], **columns})
 
 
 async def list_folder(context: StorageContext, request: Request) -> Response:
@@ -186,5 +186,5 @@ async def list_page(context: StorageContext, request: Request) -> Response:
 
 
 def _listed(row: RowMapping, by_folder: bool) -> dict[str, Any]:
-    columns = responses.object_json(row)
+    columns = {"id": row["id"], **responses.object_json(row)}
     return {"key": row["name"].rstrip("/").rpartition("/")[2], **columns} if by_folder else columns

@@ -23,14 +23,14 @@ async def create(context: StorageContext, request: Request) -> Response:
     """Store an object, or replace one where `x-upsert` allows it."""
     caller, overwrite = context.authenticate(request), is_upsert(request)
     id = await _upload(context, request, caller, "storage.object.upload", overwrite=overwrite)
-    return json_response({"Id": id, "Key": "/".join(object_path(request))})
+    return json_response({"Key": "/".join(object_path(request)), "Id": id})
 
 
 async def update(context: StorageContext, request: Request) -> Response:
     """Replace an object."""
     caller, operation = context.authenticate(request), "storage.object.upload_update"
     id = await _upload(context, request, caller, operation, overwrite=True)
-    return json_response({"Id": id, "Key": "/".join(object_path(request))})
+    return json_response({"Key": "/".join(object_path(request)), "Id": id})
 
 
 async def by_token(context: StorageContext, request: Request) -> Response:
