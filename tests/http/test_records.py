@@ -124,7 +124,7 @@ class TestRows:
             "moment": "2024-01-01T12:00:00.123456Z",
             "day": "2024-02-29",
             "clock": "12:30:00",
-            "duration": "P1DT2S",
+            "duration": "P400DT3H0M5S",
             "uid": str(uuid4()),
             "data": "/wA=",
             "category": "opinion",

@@ -47,6 +47,7 @@ from amphibase.access import OWNER_COLUMN
 from amphibase.models import SoftDelete, Timestamps, Versioned
 from amphibase.records.adoption import require_model
 from amphibase.records.column_access import column_access
+from amphibase.records.durations import duration_text
 from amphibase.records.input import plain
 
 MAX_JSON_DEPTH = 64
@@ -321,12 +322,15 @@ def _input(kind: TypeEngine[Any], leaf: Any) -> Any:
 def _output(kind: TypeEngine[Any], leaf: Any) -> Any:
     if leaf is bytes:
         return Annotated[bytes, PlainSerializer(_to_base64, when_used="json"), BASE64_SCHEMA]
+    if leaf is timedelta:
+        return Annotated[timedelta, PlainSerializer(duration_text, when_used="json"), DURATION]
     if leaf is str and isinstance(kind, String) and kind.length:
         return Annotated[str, Limits(json_schema_extra={"maxLength": kind.length})]
     return leaf
 
 
 BASE64_SCHEMA = WithJsonSchema({"type": "string", "contentEncoding": "base64"})
+DURATION = WithJsonSchema({"type": "string", "format": "duration"})
 
 
 def _to_base64(value: bytes) -> str:
