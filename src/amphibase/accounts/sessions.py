@@ -70,6 +70,7 @@ class RefreshRejection(Enum):
     UNKNOWN = "The refresh token is not valid; sign in again"
     EXPIRED = "The session has expired; sign in again"
     INACTIVE = "The session was not used for too long; sign in again"
+    WEAK = "The user has a second factor, which this session has not shown; sign in again"
     SUPERSEDED = "A newer session of the user has ended this one; sign in again"
     REUSED = "The refresh token was used before; the session has ended, sign in again"
 
@@ -102,6 +103,8 @@ class Sessions:
         reuse: what the reuse of a token does after that.
         timebox: how long a session lives at most; None sets no limit.
         single_per_user: whether only the newest session of a user can be refreshed.
+        weak_for: how long a session without a second factor can be refreshed where its user has
+            one; None for as long as any other.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Sessions:
         *,
         timebox: timedelta | None = None,
         single_per_user: bool = False,
+        weak_for: timedelta | None = None,
     ) -> None:
         self._sessions = tables.sessions
         self._tokens = tables.refresh_tokens
@@ -124,6 +128,8 @@ class Sessions:
         self._reuse = reuse
         self._timebox = timebox
         self._single_per_user = single_per_user
+        self._weak_for = weak_for
+        self._factors = tables.mfa_factors
         self._statements = SessionStatements(tables)
 
     async def open(
@@ -175,7 +181,9 @@ class Sessions:
         ).one()
         rejection = await self._validity_rejection(connection, session, used, now)
         if rejection is not None:
-            await self.end(connection, session.user_id, session.id)
+            # Who shows the second factor in time goes on with the same session.
+            if rejection is not RefreshRejection.WEAK:
+                await self.end(connection, session.user_id, session.id)
             return rejection
         if used.revoked:
             following = await self._active_after(connection, session.id, used, now)
@@ -277,6 +285,8 @@ class Sessions:
             return RefreshRejection.EXPIRED
         if used.created_at < now - self._lifetime:
             return RefreshRejection.INACTIVE
+        if await self._is_too_weak(connection, session, now):
+            return RefreshRejection.WEAK
         if not self._single_per_user:
             return None
         table = self._sessions
@@ -292,6 +302,19 @@ class Sessions:
             newer = newer.where(table.c.created_at > oldest)
         is_superseded = (await connection.execute(newer.limit(1))).first() is not None
         return RefreshRejection.SUPERSEDED if is_superseded else None
+
+    async def _is_too_weak(
+        self, connection: SqlConnection, session: Row[Any], now: datetime
+    ) -> bool:
+        if self._weak_for is None or session.aal == "aal2":
+            return False
+        if session.created_at >= now - self._weak_for:
+            return False
+        factors = self._factors
+        verified = select(factors.c.id).where(
+            factors.c.user_id == session.user_id, factors.c.status == "verified"
+        )
+        return (await connection.execute(verified.limit(1))).first() is not None
 
     async def _lock_session_of(self, connection: SqlConnection, token: str) -> Row[Any] | None:
         # The lock comes first and the token is read in a statement of its own: on Postgres only

@@ -155,6 +155,28 @@ async def test_a_session_ends_with_its_timebox_however_often_it_is_refreshed(
     assert response.json()["message"] == "Invalid Refresh Token: Session Expired"
 
 
+async def test_a_session_without_the_second_factor_of_its_user_lasts_so_long_and_no_longer(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(sessions_allow_low_aal="1h")
+    signed_up = await api.sign_up()
+    enrolled = {"factor_type": "totp", "friendly_name": ""}
+    await api.post("/factors", enrolled, token=signed_up["access_token"])
+    old = "UPDATE auth.sessions SET created_at = now() - interval '61 minutes'"
+    api.rows(old)
+    token = await refreshed(api, signed_up["refresh_token"])
+    api.rows("UPDATE auth.mfa_factors SET status = 'verified'")
+    response = await api.refresh(token)
+    assert rejection(response) == (400, "session_expired")
+    assert response.json()["message"] == (
+        "Invalid Refresh Token: Session Expired (Low AAL: User Needs MFA Verification)"
+    )
+    api.rows("UPDATE auth.sessions SET aal = 'aal2'")
+    token = await refreshed(api, token)
+    api.rows("UPDATE auth.sessions SET aal = 'aal1', created_at = now() - interval '59 minutes'")
+    await refreshed(api, token)
+
+
 async def test_a_session_that_was_not_used_says_so(serve: ServeAuth) -> None:
     api = await serve(sessions_inactivity_timeout="1h")
     token = (await api.sign_up())["refresh_token"]

@@ -26,6 +26,7 @@ REFRESH_REJECTIONS = {
     RefreshRejection.UNKNOWN: codes.REFRESH_TOKEN_NOT_FOUND,
     RefreshRejection.EXPIRED: codes.SESSION_EXPIRED,
     RefreshRejection.INACTIVE: codes.SESSION_INACTIVE,
+    RefreshRejection.WEAK: codes.SESSION_WEAK,
     RefreshRejection.SUPERSEDED: codes.SESSION_SUPERSEDED,
     RefreshRejection.REUSED: codes.REFRESH_TOKEN_USED,
 }
