@@ -344,6 +344,26 @@ async def test_what_is_not_sent_again_executes_as_many_statements_without_an_acc
     assert counts.pop() >= (4, 9)
 
 
+@pytest.mark.parametrize("more", [{}, PKCE])
+@pytest.mark.parametrize("both", [True, False])
+async def test_a_change_that_is_sent_again_takes_as_many_round_trips_as_what_is_not(
+    serve: ServeAuth, trips: list[int], both: bool, more: dict[str, str]
+) -> None:
+    api = await serve(mailer_secure_email_change_enabled=both)
+    token = (await api.sign_up())["access_token"]
+    await api.put("/user", {"email": "new@example.com"}, token=token)
+    counts = set()
+    for email in ("ann@example.com", "bob@example.com"):
+        sent = len(api.inbox.emails())
+        trips.clear()
+        body = {"type": "email_change", "email": email, **more}
+        assert (await api.post("/resend", body)).json() == {}
+        counts.add(len(trips))
+        is_pending = email.startswith("ann")
+        assert len(api.inbox.emails()) - sent == is_pending * (2 if both else 1)
+    assert len(counts) == 1
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

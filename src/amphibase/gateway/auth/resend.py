@@ -10,7 +10,7 @@ from amphibase.gateway.auth.attempts import seconds_left
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.email_change import begin_email_change
+from amphibase.gateway.auth.email_change import begin_email_change, imitate_email_change
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.sign_up import sign_up_request
@@ -111,9 +111,7 @@ async def _resend_email_change(core: Core, request: Request, email: str, body: R
             or not row.email_change
             or seconds_left(row.email_change_sent_at, core.settings.smtp_max_frequency) > 0
         ):
-            await core.imitate_email(
-                connection, email, "email_change_token_new", "email_change", body.check_challenge()
-            )
+            await imitate_email_change(core, connection, email, request, body)
             return
         user = await core.users.of(connection, row)
         messages = await begin_email_change(core, connection, user, row.email_change, request, body)
