@@ -237,6 +237,9 @@ async def test_a_body_that_cannot_be_read_is_rejected_with_the_reason(
 
 
 async def test_the_body_of_a_magic_link_is_rejected_in_words_of_its_own(api: Api) -> None:
+    for content, reason in ((b"", "EOF"), (b"{", "unexpected EOF")):
+        response = await api.client.post("/magiclink", content=content)
+        assert response.json()["msg"] == f"Could not read verification params: {reason}"
     response = await api.client.post("/magiclink", content=b'{"email": 5}')
     assert response.json()["msg"] == (
         "Could not read verification params: json: cannot unmarshal number into Go struct field "

@@ -73,8 +73,10 @@ async def test_a_body_that_is_no_json_object_is_rejected(api: Api, content: byte
 
 
 async def test_a_body_over_the_limit_is_rejected(api: Api) -> None:
-    response = await api.client.post("/signup", content=b" " * (2 << 20))
+    response = await api.client.post("/signup", content=b" " * (4 << 20) + b"{}")
     assert response.status_code == 413
+    large = {"data": {"essay": "x" * (2 << 20)}}
+    assert (await api.post("/signup", large)).json()["code"] == "anonymous_provider_disabled"
 
 
 async def test_what_is_not_there_is_reported_in_the_same_shape(api: Api) -> None:

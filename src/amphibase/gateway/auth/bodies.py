@@ -14,9 +14,9 @@ from amphibase.accounts.oauth.flows import Challenge
 from amphibase.errors import PayloadTooLarge
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, invalid
-from amphibase.gateway.auth.go_json import syntax_error, type_error
+from amphibase.gateway.auth.go_json import UNEXPECTED_END, syntax_error, type_error
 
-MAX_BODY_BYTES = 1 << 20
+MAX_BODY_BYTES = 4 << 20
 BODY_SECONDS = 30
 MAX_EMAIL_BYTES = 255
 
@@ -87,12 +87,15 @@ async def read(
     *,
     required: bool = True,
     fault: str = codes.BAD_JSON.message,
+    streamed: bool = False,
 ) -> Model:
     """Return the request's body.
 
     Args:
         required: False where an empty one is an empty object.
         fault: how the message begins for one that cannot be read.
+        streamed: whether Supabase Auth reads it by Go's `json.Decoder`, which has other words for
+            one that ends too soon.
 
     Raises:
         AuthError: it is no such object, or does not come in time.
@@ -111,6 +114,8 @@ async def read(
         reason = "exceeded max depth"
     except ValueError as error:
         reason = str(error)
+        if streamed and reason == UNEXPECTED_END:
+            reason = "unexpected EOF" if content.strip() else "EOF"
     raise AuthError(codes.BAD_JSON, f"{fault}: {reason}")
 
 

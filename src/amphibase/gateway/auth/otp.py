@@ -58,7 +58,8 @@ async def otp(core: Core, request: Request) -> Response:
 async def magic_link(core: Core, request: Request) -> Response:
     """Respond to `POST /magiclink`: the same, as older clients send it."""
     _check_magic_links(core)
-    body = await read(request, MagicLinkBody, fault="Could not read verification params")
+    fault = "Could not read verification params"
+    body = await read(request, MagicLinkBody, fault=fault, streamed=True)
     if not body.email:
         raise invalid("Password recovery requires an email", 422)
     return await _send(core, request, body)
