@@ -377,6 +377,28 @@ def test_a_value_of_the_environment_is_named_by_its_variable(
         load(GatewaySettings, port="x")
 
 
+def test_notifications_are_enabled_and_have_templates_beside_the_file(config: Path) -> None:
+    config.write_text(
+        """
+        [auth.email.notification.password_changed]
+        enabled = true
+        subject = "Changed"
+        content_path = "./templates/changed.html"
+        [auth.email.notification.mfa_factor_unenrolled]
+        enabled = false
+        """
+    )
+    template = config.parent / "templates/changed.html"
+    template.parent.mkdir()
+    template.write_text("{{ .Email }}")
+    auth = load_auth_settings()
+    assert auth.mailer_notifications_password_changed_enabled
+    assert auth.mailer_subjects_password_changed_notification == "Changed"
+    assert auth.mailer_template_password_changed_notification == "{{ .Email }}"
+    assert not auth.mailer_notifications_mfa_factor_unenrolled_enabled
+    assert read_config().unknown == ()
+
+
 def test_emails_have_subjects_and_templates(config: Path) -> None:
     config.write_text(
         """

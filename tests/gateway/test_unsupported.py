@@ -12,8 +12,8 @@ from amphibase.gateway.build import check, settings_without_effect
     "line",
     [
         "GOTRUE_SESSIONS_TAGS=web",
-        "GOTRUE_SESSIONS_ALLOW_LOW_AAL=24h",
         "GOTRUE_SECURITY_SB_FORWARDED_FOR_ENABLED=true",
+        "GOTRUE_SECURITY_DB_ENCRYPTION_ENCRYPT=true",
     ],
 )
 @pytest.mark.parametrize("source", ["environment", ".env"])

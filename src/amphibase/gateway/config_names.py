@@ -85,11 +85,28 @@ NAMES: Mapping[str, str] = MappingProxyType(
 
 _TEMPLATES = r"(invite|confirmation|recovery|magic_link|email_change|reauthentication)"
 
+_NOTIFICATIONS = (
+    "(password_changed|email_changed|phone_changed|identity_linked|identity_unlinked"
+    "|mfa_factor_enrolled|mfa_factor_unenrolled)"
+)
+
 PATTERNS = (
     (re.compile(rf"auth\.email\.template\.{_TEMPLATES}\.subject"), r"gotrue_mailer_subjects_\1"),
     (
         re.compile(rf"auth\.email\.template\.{_TEMPLATES}\.content_path"),
         r"gateway_mailer_template_\1",
+    ),
+    (
+        re.compile(rf"auth\.email\.notification\.{_NOTIFICATIONS}\.enabled"),
+        r"gotrue_mailer_notifications_\1_enabled",
+    ),
+    (
+        re.compile(rf"auth\.email\.notification\.{_NOTIFICATIONS}\.subject"),
+        r"gotrue_mailer_subjects_\1_notification",
+    ),
+    (
+        re.compile(rf"auth\.email\.notification\.{_NOTIFICATIONS}\.content_path"),
+        r"gateway_mailer_template_\1_notification",
     ),
     (re.compile(r"auth\.hook\.(\w+)\.(enabled|uri|secrets)"), r"gotrue_hook_\1_\2"),
     (

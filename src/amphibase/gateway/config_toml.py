@@ -239,8 +239,10 @@ class _Reader:
         if key == "auth.signing_keys_path":
             return self._content(key, value)
         if key.endswith(".content_path") and _variable(key) is not None:
-            # From the folder of the project, as in every example of the CLI.
-            return self._content(key, value, self._path.parent.parent)
+            # As in every example of the CLI: from the folder of the project, but of notifications
+            # from that of this file.
+            of_file = key.startswith("auth.email.notification.")
+            return self._content(key, value, None if of_file else self._path.parent.parent)
         if key == "auth.password_requirements":
             return self._required_characters(key, value)
         if key.endswith("file_size_limit"):

@@ -46,8 +46,8 @@ AUTH = (
     Protection(
         re.compile(
             r"GOTRUE_(?:"
-            r"SESSIONS_(?:TAGS|ALLOW_LOW_AAL)"
-            r"|SECURITY_SB_FORWARDED_FOR_ENABLED"
+            r"SESSIONS_TAGS"
+            r"|SECURITY_(?:SB_FORWARDED_FOR_ENABLED|DB_ENCRYPTION_ENCRYPT)"
             r")"
         )
     ),

@@ -95,7 +95,7 @@ class Api:
         """The latest email to an address."""
         text = next(each["text"] for each in self.inbox.emails() if each["to"] == [to])
         link = re.search(r"https?://\S+", text)
-        code = re.search(r"^(?:Or enter this code: )?(\d{6,10})$", text, re.MULTILINE)
+        code = re.search(r"^(?:Or enter the code: )?(\d{6,10})$", text, re.MULTILINE)
         assert code is not None
         return Message(link[0] if link else "", code[1])
 

@@ -18,7 +18,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.gateway.auth import remote_templates
 from amphibase.gateway.auth.settings import load_auth_settings
 
-BUILT_IN = "<pre>Follow this link"
+BUILT_IN = "<p>Follow this link"
 
 
 @dataclass

@@ -50,7 +50,8 @@ async def test_emails_go_to_the_mail_server_that_is_configured(serve: ServeAuth)
     message = message_from_bytes(b"".join(received))
     assert message["From"] == "Example <hello@example.com>"
     assert message["To"] == "ann@example.com"
-    link = re.search(r"http\S+", str(message.get_payload()))
+    text = next(part for part in message.walk() if part.get_content_type() == "text/plain")
+    link = re.search(r"http\S+", str(text.get_payload()))
     assert link is not None
     assert (await api.client.get(link[0])).status_code == 303
     assert not api.inbox.emails()

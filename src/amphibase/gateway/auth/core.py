@@ -82,6 +82,7 @@ class Core:
             else ReusePolicy.REJECT,
             timebox=settings.sessions_timebox or None,
             single_per_user=settings.sessions_single_per_user,
+            weak_for=settings.sessions_allow_low_aal or None,
         )
         self.hooks = AuthHooks(settings)
         self.engine = AccountEngine(
@@ -197,14 +198,17 @@ class Core:
 
     async def _send_by_hook(self, emails: Sequence[AuthEmail]) -> None:
         async with self.database.write() as connection:
-            # The last of two is that to the current address.
-            recipient = emails[-1].recipient
-            user = await self.users.find_by_email(connection, recipient)
-            if user is None:
-                user = await self.users.find_by_new_email(connection, recipient)
+            user = await self._user_of(connection, emails[-1])
             if user is not None:
                 data = email_data(emails, user.row.email, self.settings.site_url)
                 await self.hooks.send_email(connection, user_json(user), data)
+
+    async def _user_of(self, connection: SqlConnection, email: AuthEmail) -> AuthUser | None:
+        """Return whom an email is about; of two, the last is that to the current address."""
+        if email.user_id is not None:
+            return await self.users.find(connection, email.user_id)
+        user = await self.users.find_by_email(connection, email.recipient)
+        return user or await self.users.find_by_new_email(connection, email.recipient)
 
     async def imitate_email(
         self,

@@ -118,6 +118,11 @@ SESSION_EXPIRED = ErrorCode(400, "session_expired", "Invalid Refresh Token: Sess
 SESSION_INACTIVE = ErrorCode(
     400, "session_expired", "Invalid Refresh Token: Session Expired (Inactivity)"
 )
+SESSION_WEAK = ErrorCode(
+    400,
+    "session_expired",
+    "Invalid Refresh Token: Session Expired (Low AAL: User Needs MFA Verification)",
+)
 SESSION_SUPERSEDED = ErrorCode(
     400, "session_expired", "Invalid Refresh Token: Session Expired (Revoked by Newer Login)"
 )

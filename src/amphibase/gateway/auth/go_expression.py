@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 FIELDS = frozenset(
     {
-        "ConfirmationURL", "Data", "Email", "NewEmail", "OldEmail", "RedirectTo", "SiteURL",
-        "Token", "TokenHash",
+        "ConfirmationURL", "Data", "Email", "FactorType", "NewEmail", "OldEmail", "OldPhone",
+        "Phone", "Provider", "RedirectTo", "SendingTo", "SiteURL", "Token", "TokenHash",
     }
 )  # fmt: skip
 """The values that Supabase documents."""

@@ -24,6 +24,17 @@ def _check_url(value: str | None) -> str | None:
 TemplateText = Annotated[str | None, AfterValidator(_check_template)]
 TemplateUrl = Annotated[str | None, AfterValidator(_check_url)]
 
+NOTIFICATIONS = (
+    "password_changed",
+    "email_changed",
+    "phone_changed",
+    "identity_linked",
+    "identity_unlinked",
+    "mfa_factor_enrolled",
+    "mfa_factor_unenrolled",
+)
+"""What users are told of where a project wants it, as the settings name it."""
+
 TEMPLATE_NAMES = (
     "invite",
     "confirmation",
@@ -31,7 +42,12 @@ TEMPLATE_NAMES = (
     "magic_link",
     "email_change",
     "reauthentication",
+    *(f"{name}_notification" for name in NOTIFICATIONS),
 )
+
+
+def _enabled() -> Any:
+    return Field(False, examples=["true"])
 
 
 def _subject() -> Any:
@@ -48,7 +64,57 @@ def _template(name: str) -> Any:
     return Field(None, validation_alias=variable, examples=["<a href=…>Follow this link</a>"])
 
 
-class MailSettings(LoadedSettings):
+class NotificationSettings(LoadedSettings):
+    """Which changes of an account its owner gets to know of by email, and what the emails say."""
+
+    mailer_notifications_password_changed_enabled: bool = _enabled()
+    mailer_notifications_email_changed_enabled: bool = _enabled()
+    mailer_notifications_phone_changed_enabled: bool = _enabled()
+    mailer_notifications_identity_linked_enabled: bool = _enabled()
+    mailer_notifications_identity_unlinked_enabled: bool = _enabled()
+    mailer_notifications_mfa_factor_enrolled_enabled: bool = _enabled()
+    mailer_notifications_mfa_factor_unenrolled_enabled: bool = _enabled()
+
+    mailer_subjects_password_changed_notification: TemplateText = _subject()
+    mailer_subjects_email_changed_notification: TemplateText = _subject()
+    mailer_subjects_phone_changed_notification: TemplateText = _subject()
+    mailer_subjects_identity_linked_notification: TemplateText = _subject()
+    mailer_subjects_identity_unlinked_notification: TemplateText = _subject()
+    mailer_subjects_mfa_factor_enrolled_notification: TemplateText = _subject()
+    mailer_subjects_mfa_factor_unenrolled_notification: TemplateText = _subject()
+
+    mailer_templates_password_changed_notification: TemplateUrl = _template_url()
+    mailer_templates_email_changed_notification: TemplateUrl = _template_url()
+    mailer_templates_phone_changed_notification: TemplateUrl = _template_url()
+    mailer_templates_identity_linked_notification: TemplateUrl = _template_url()
+    mailer_templates_identity_unlinked_notification: TemplateUrl = _template_url()
+    mailer_templates_mfa_factor_enrolled_notification: TemplateUrl = _template_url()
+    mailer_templates_mfa_factor_unenrolled_notification: TemplateUrl = _template_url()
+
+    mailer_template_password_changed_notification: TemplateText = _template(
+        "password_changed_notification"
+    )
+    mailer_template_email_changed_notification: TemplateText = _template(
+        "email_changed_notification"
+    )
+    mailer_template_phone_changed_notification: TemplateText = _template(
+        "phone_changed_notification"
+    )
+    mailer_template_identity_linked_notification: TemplateText = _template(
+        "identity_linked_notification"
+    )
+    mailer_template_identity_unlinked_notification: TemplateText = _template(
+        "identity_unlinked_notification"
+    )
+    mailer_template_mfa_factor_enrolled_notification: TemplateText = _template(
+        "mfa_factor_enrolled_notification"
+    )
+    mailer_template_mfa_factor_unenrolled_notification: TemplateText = _template(
+        "mfa_factor_unenrolled_notification"
+    )
+
+
+class MailSettings(NotificationSettings):
     """What emails say instead of the texts that are built in, by the kinds of Supabase Auth."""
 
     mailer_subjects_invite: TemplateText = _subject()

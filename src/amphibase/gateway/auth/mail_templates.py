@@ -1,11 +1,13 @@
 """The messages of Auth, and the queue that takes them."""
 
 import html
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
+from uuid import UUID
 
 from amphibase.accounts.mail.mailer import Mailer, Smtp
 from amphibase.accounts.mail.templates import compose, transfer_encoding
@@ -16,13 +18,19 @@ from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.go_expression import TemplateError
 from amphibase.gateway.auth.go_template import Escape, GoTemplate
+from amphibase.gateway.auth.mail_settings import NOTIFICATIONS
 from amphibase.gateway.auth.remote_templates import RemoteTemplates
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.auth")
 
+_IS_URL = re.compile(r"https?://\S+")
+
 NOT_YOU = "If you did not ask for this, there is nothing you need to do."
+NOT_YOUR_CHANGE = (
+    "If it was not you, choose another password and tell the people who run this site."
+)
 NOT_YOUR_SIGN_UP = (
     "If you did not sign up, do not follow the link: someone else entered your address."
 )
@@ -56,9 +64,11 @@ class AuthEmail:
     """An email of Auth, as a message and as what a hook sends instead of it.
 
     Attributes:
-        kind: the type of the verification, or `reauthentication`; empty for an email that leads to
-            nothing.
+        kind: the type of the verification, `reauthentication` or a notification; empty for an
+            email that leads to nothing.
         redirect_to: where its link leads to at last.
+        user_id: whom a notification is about.
+        details: what else a hook gets of a notification.
     """
 
     message: EmailMessage
@@ -66,6 +76,8 @@ class AuthEmail:
     kind: str = ""
     token: EmailToken = field(default_factory=lambda: EmailToken(""))
     redirect_to: str = ""
+    user_id: UUID | None = None
+    details: Mapping[str, str] = field(default_factory=lambda: NO_CLAIMS)
 
 
 TEMPLATES: Mapping[str, str] = {
@@ -75,6 +87,7 @@ TEMPLATES: Mapping[str, str] = {
     "magiclink": "magic_link",
     "email_change": "email_change",
     "reauthentication": "reauthentication",
+    **{f"{name}_notification": f"{name}_notification" for name in NOTIFICATIONS},
 }
 """The names of subjects and templates, by the kind of the email."""
 
@@ -88,6 +101,13 @@ SENDS_EMAIL = frozenset(
         ("POST", "/invite"),
         ("GET", "/reauthenticate"),
         ("PUT", "/user"),
+        ("GET", "/verify"),
+        ("POST", "/verify"),
+        ("GET", "/callback"),
+        ("POST", "/callback"),
+        ("DELETE", "/user/identities/{id}"),
+        ("POST", "/factors/{id}/verify"),
+        ("DELETE", "/factors/{id}"),
     )
 )
 """Endpoints that send emails, with or without a user: the time of a response says nothing."""
@@ -193,7 +213,12 @@ class MailTemplates:
             token,
             redirect_to,
             data,
-            addresses={"Email": old or new, "OldEmail": old, "NewEmail": new},
+            addresses={
+                "Email": old or new,
+                "OldEmail": old,
+                "NewEmail": new,
+                "SendingTo": email,
+            },
         )
 
     def reauthentication(
@@ -208,6 +233,25 @@ class MailTemplates:
             {"Email": email, "Token": token.code, "Data": data},
         )
         return AuthEmail(message, email, "reauthentication", token)
+
+    def notification(
+        self,
+        kind: str,
+        email: str,
+        subject: str,
+        text: str,
+        values: Mapping[str, Any],
+        **options: Any,
+    ) -> AuthEmail:
+        """Return the message that says what has changed of an account.
+
+        Args:
+            kind: the name of its template.
+            values: of the template.
+            options: of the `AuthEmail`.
+        """
+        message = self._compose(email, subject, f"{text}\n\n{NOT_YOUR_CHANGE}\n", kind, values)
+        return AuthEmail(message, email, kind, **options)
 
     def _link_message(
         self,
@@ -225,7 +269,7 @@ class MailTemplates:
         message = self._compose(
             email,
             subject,
-            f"{lead}\n\n{link}\n\nOr enter this code: {token.code}\n\n{caution}\n",
+            f"{lead}\n\n{link}\n\nOr enter the code: {token.code}\n\n{caution}\n",
             kind,
             {
                 "ConfirmationURL": link,
@@ -259,9 +303,18 @@ class MailTemplates:
             content = _render(name, template, values, html.escape)
         host = urlsplit(settings.site_url).hostname
         message = compose(settings.sender, email, subject, text, host=host)
-        if content is not None:
-            message.add_alternative(content, subtype="html", cte=transfer_encoding(content))
+        content = _as_html(text) if content is None else content
+        message.add_alternative(content, subtype="html", cte=transfer_encoding(content))
         return message
+
+
+def _as_html(text: str) -> str:
+    """Return the paragraphs of a text in HTML, those that are a URL as links."""
+    paragraphs = (html.escape(paragraph) for paragraph in text.strip().split("\n\n"))
+    return "\n".join(
+        f'<p><a href="{each}">{each}</a></p>' if _IS_URL.fullmatch(each) else f"<p>{each}</p>"
+        for each in paragraphs
+    )
 
 
 def _render(

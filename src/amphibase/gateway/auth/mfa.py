@@ -25,6 +25,7 @@ from amphibase.gateway.auth.bodies import Body, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.mfa_rows import METHODS, NO_ADDRESS, name_taken
+from amphibase.gateway.auth.notifications import Notification, notify
 from amphibase.gateway.auth.responses import respond, respond_uncached
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
@@ -201,7 +202,8 @@ async def verify(core: Core, request: Request) -> Response:
             },
             ip=address_of(request),
         )
-        if factor.status != "verified":
+        is_first = factor.status != "verified"
+        if is_first:
             await core.factors.change(connection, factor.id, status="verified")
         session = None
         if caller.session_id is not None:
@@ -214,7 +216,10 @@ async def verify(core: Core, request: Request) -> Response:
         await core.factors.remove_unverified(connection, user.id, factor.factor_type)
         user = await core.users.get(connection, user.id)
         session = await core.engine.with_claims(connection, user.row, session)
-        return respond_uncached(core.session_json(user, session))
+    if is_first:
+        added = Notification.MFA_FACTOR_ENROLLED
+        await notify(core, request, added, user, FactorType=factor.factor_type)
+    return respond_uncached(core.session_json(user, session))
 
 
 async def _check_attempt(core: Core, request: Request, body: VerifyFactorBody) -> None:
@@ -239,6 +244,10 @@ async def unenroll(core: Core, request: Request) -> Response:
         caller = await _signed_in(core, connection, request, lock=True)
         id = uuid_of(request.path_params["id"], "factor_id")
         factor = await core.factors.get(connection, caller.user.id, id)
+        if caller.session is None:
+            raise AuthError(
+                codes.MFA_NO_SESSION, "A valid session and factor are required to unenroll a factor"
+            )
         if factor.status == "verified" and caller.aal != "aal2":
             raise AuthError(
                 codes.INSUFFICIENT_AAL, "AAL2 required to unenroll verified factor", status=422
@@ -255,6 +264,8 @@ async def unenroll(core: Core, request: Request) -> Response:
             },
             ip=address_of(request),
         )
+    removed = Notification.MFA_FACTOR_UNENROLLED
+    await notify(core, request, removed, caller.user, FactorType=factor.factor_type)
     return respond({"id": str(factor.id)})
 
 

@@ -109,6 +109,7 @@ class AuthSettings(
     security_captcha_timeout: Duration = Field(timedelta(seconds=10), examples=["10s"])
     security_manual_linking_enabled: bool = Field(False, examples=["true"])
     sessions_inactivity_timeout: Duration = Field(timedelta(0), examples=["720h"])
+    sessions_allow_low_aal: Duration = Field(timedelta(0), examples=["24h"])
     sessions_timebox: Duration = Field(timedelta(0), examples=["24h"])
     audit_log_disable_postgres: bool = Field(False, examples=["true"])
     sessions_single_per_user: bool = Field(False, examples=["true"])

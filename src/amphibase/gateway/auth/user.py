@@ -30,6 +30,7 @@ from amphibase.gateway.auth.email_change import begin_email_change
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.go_json import quoted
 from amphibase.gateway.auth.mail_templates import AuthEmail
+from amphibase.gateway.auth.notifications import Notification, notify, notify_phone
 from amphibase.gateway.auth.password_policy import check_password
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import user as user_json
@@ -115,6 +116,10 @@ async def update(core: Core, request: Request) -> Response:
         await core.audit.record(connection, user.row, *actions, AuditAction.MODIFIED)
         user = await core.users.get(connection, user.id)
     core.send(*messages)
+    if password_hash is not None:
+        await notify(core, request, Notification.PASSWORD_CHANGED, user)
+    if phone and core.settings.sms_autoconfirm:
+        await notify_phone(core, request, caller.user, phone)
     fields = user_json(user)
     if caller.user.row.confirmed_at is None:
         fields.pop("confirmed_at", None)
@@ -256,4 +261,12 @@ async def unlink_identity(core: Core, request: Request) -> Response:
             traits=identity_traits(identity),
             ip=address_of(request),
         )
+    await notify(
+        core,
+        request,
+        Notification.IDENTITY_UNLINKED,
+        user,
+        Email=user.row.email or "",
+        Provider=identity.provider,
+    )
     return respond({})

@@ -21,6 +21,7 @@ from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.email_change import accept_email_change
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.notifications import Notification, notify, notify_phone
 from amphibase.gateway.auth.redirect_responses import SESSION_FIELDS, redirect, redirect_error
 from amphibase.gateway.auth.responses import respond, respond_uncached
 from amphibase.gateway.auth.users import AuthUser
@@ -65,6 +66,7 @@ class Verified:
         is_done: False where a change of address needs the other email too.
         password_required: whether the user has to choose a password.
         challenge: of the flow that the link ends.
+        new_email: the address that has become the user's in place of another.
     """
 
     user: AuthUser
@@ -72,6 +74,7 @@ class Verified:
     is_done: bool = True
     password_required: bool = False
     challenge: Challenge | None = None
+    new_email: str = ""
 
 
 async def follow_link(core: Core, request: Request) -> Response:
@@ -88,7 +91,11 @@ async def follow_link(core: Core, request: Request) -> Response:
     try:
         async with core.database.write() as connection:
             verified = await _by_token(core, connection, kind, token, has_flow=has_flow)
-            return await _redirect_verified(core, connection, request, kind, verified, redirect_to)
+            response = await _redirect_verified(
+                core, connection, request, kind, verified, redirect_to
+            )
+        await _notify_email(core, request, verified)
+        return response
     except (AuthError, AmphibaseError) as error:
         return redirect_error(error, redirect_to, has_flow=has_flow)
 
@@ -146,8 +153,23 @@ async def verify(core: Core, request: Request) -> Response:
             if not verified.is_done:
                 return respond({"msg": HALF_WAY, "code": "200"})
             session = await core.open_session(connection, verified.user.id, request, "otp")
+    await _notify_email(core, request, verified)
     required = {"password_required": True} if verified.password_required else {}
     return respond_uncached({**session, **required})
+
+
+async def _notify_email(core: Core, request: Request, verified: Verified) -> None:
+    old, new = verified.user.row.email or "", verified.new_email
+    if old and new and old != new:
+        await notify(
+            core,
+            request,
+            Notification.EMAIL_CHANGED,
+            verified.user,
+            recipient=old,
+            Email=new,
+            OldEmail=old,
+        )
 
 
 def _email(body: VerifyBody) -> str:
@@ -175,6 +197,8 @@ async def _verify_phone(core: Core, request: Request, body: VerifyBody) -> Respo
                     action, traits = AuditAction.SIGNED_UP, BY_PHONE
             await core.audit.record(connection, user.row, action, traits=traits)
             session = await core.open_session(connection, user.id, request, "otp")
+    if kind == "phone_change_token":
+        await notify_phone(core, request, user, phone)
     return respond_uncached(session)
 
 
@@ -265,7 +289,8 @@ async def _accept(
             is_done = await accept_email_change(core, connection, user)
             if is_done:
                 await core.audit.record(connection, user.row, AuditAction.MODIFIED)
-            return Verified(user, is_done=is_done, challenge=challenge)
+            new = user.row.email_change if is_done else ""
+            return Verified(user, is_done=is_done, challenge=challenge, new_email=new)
         # As in Supabase Auth: an email of a sign-up alone is one that its identity is about.
         marks = kind == "confirmation_token"
         await core.engine.prove_email(connection, user.row, marks_identities=marks)

@@ -25,6 +25,7 @@ from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.external.custom import PREFIX, custom_provider
 from amphibase.gateway.auth.new_users import check_new_user, report_new_user
+from amphibase.gateway.auth.notifications import Notification, notify
 from amphibase.gateway.auth.redirect_responses import (
     SESSION_FIELDS,
     redirect,
@@ -145,6 +146,8 @@ async def callback(core: Core, request: Request) -> Response:
                 fragment |= provider_fields(tokens)
                 response = redirect(redirect_to, fragment=fragment, status=302)
         await report_new_user(core, request)
+        if flow.linking_target_id is not None:
+            await notify_linked(core, request, user, identity)
         return response
     except (AuthError, AmphibaseError) as error:
         return redirect_callback_error(error, redirect_to)
@@ -243,6 +246,14 @@ async def link(
     user = await core.users.get(connection, user_id)
     await _audit_link(core, connection, request, user.row, linked)
     return user
+
+
+async def notify_linked(
+    core: Core, request: Request, user: AuthUser, identity: ExternalIdentity
+) -> None:
+    """Tell a user who has linked an account at a third party of it."""
+    linked = Notification.IDENTITY_LINKED
+    await notify(core, request, linked, user, Provider=identity.provider)
 
 
 async def _audit_link(

@@ -21,7 +21,7 @@ from amphibase.gateway.auth.bodies import Body, email_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, OAuthError, invalid
 from amphibase.gateway.auth.external.custom import PREFIX, build_openid, find_registration
-from amphibase.gateway.auth.external.endpoints import accept_identity, link
+from amphibase.gateway.auth.external.endpoints import accept_identity, link, notify_linked
 from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:  # few projects have any
@@ -99,7 +99,10 @@ async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
             user = await accept_identity(
                 core, connection, request, identity, email_optional=optional
             )
-        return await core.open_session(connection, user.id, request, EXTERNAL)
+        session = await core.open_session(connection, user.id, request, EXTERNAL)
+    if user_id is not None:
+        await notify_linked(core, request, user, identity)
+    return session
 
 
 async def _provider(core: Core, body: IdTokenGrant) -> "OpenIdConnect":

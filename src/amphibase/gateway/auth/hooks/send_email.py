@@ -28,6 +28,11 @@ def email_data(
         "site_url": site_url,
         "token_new": "",
         "token_hash_new": "",
+        "old_email": "",
+        "old_phone": "",
+        "provider": "",
+        "factor_type": "",
+        **first.details,
     }
     if len(emails) > 1:
         current, new = sorted(emails, key=lambda email: email.recipient != current_address)
