@@ -1,5 +1,6 @@
 """QueryParams strings become data, and what cannot be read says where."""
 
+import re
 import string
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -165,6 +166,24 @@ def test_what_is_no_filter_is_an_argument_of_a_function_called_by_get() -> None:
     assert values == ["1", "2", "3", "fts(x.y"]
     query, _ = read('"Fiz Buz"=1&a.b=2', is_call=True)
     assert [name for name, _ in query.arguments] == ["Fiz Buz", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("limit=-1&on_conflict=(&a=b&select=(&columns=(&or=(&order=(", "order"),
+        ("limit=-1&on_conflict=(&a=b&select=(&columns=(&or=(", "logic tree"),
+        ("limit=-1&on_conflict=(&a=b&select=(&columns=(", "columns parameter"),
+        ("limit=-1&on_conflict=(&a=b&select=(", "select parameter"),
+        ("limit=-1&on_conflict=(&a=b&c=d", "filter (b)"),
+        ("limit=-1&on_conflict=(", "on_conflict parameter"),
+    ],
+)
+def test_of_several_errors_the_one_that_postgrest_meets_first_is_reported(
+    text: str, what: str
+) -> None:
+    with pytest.raises(ParseError, match=re.escape(f"failed to parse {what}")):
+        read(text)
 
 
 def test_requests_that_differ_in_values_alone_share_a_query() -> None:

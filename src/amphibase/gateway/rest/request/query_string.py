@@ -34,6 +34,8 @@ _SIMPLE = re.compile(f"([^=]*)={SIMPLE_FILTER}")
 """What may be a filter up to its value, as it stands in a query string."""
 
 _NUMBER = re.compile(r" *-?[0-9]{1,4000} *")
+_READ_BY_NAME = {"columns": 2, "select": 3, "on_conflict": 5}
+_READ_BY_LAST_WORD = {"order": 0, "and": 1, "or": 1, "limit": 6, "offset": 6}
 _LARGEST_INT = 2**63 - 1
 
 
@@ -106,14 +108,29 @@ def _parse(shape: tuple[str | bool, ...]) -> _ParsedQuery:
     is_call, *parameters = shape
     parser = _QueryParser(is_call=bool(is_call))
     lifted = []
+    errors: dict[int, QuerySyntaxError | InvalidRange] = {}
     for parameter in parameters:
         assert isinstance(parameter, str)
         if _end_of_simple(parameter) == len(parameter):
             lifted.append(len(parser.values))
         key, equals, value = parameter.partition("=")
-        if equals:  # what has no value is not there
-            parser.read(_decoded(key), _decoded(value))
+        if not equals:  # what has no value is not there
+            continue
+        key = _decoded(key)
+        try:
+            parser.read(key, _decoded(value))
+        except (QuerySyntaxError, InvalidRange) as error:
+            errors.setdefault(_place(key), error)
+    if errors:
+        raise errors[min(errors)]
     return _ParsedQuery(parser.query(), parser.values, lifted)
+
+
+def _place(key: str) -> int:
+    """When upstream reads a parameter, and so which one's error it reports."""
+    if key in _READ_BY_NAME:
+        return _READ_BY_NAME[key]
+    return _READ_BY_LAST_WORD.get(key.rpartition(".")[2], 4)
 
 
 def _decoded(text: str) -> str:
@@ -145,11 +162,11 @@ class _QueryParser:
                 if self._select is None and value:  # an empty value counts as missing
                     self._select = read_select(value)
             case "columns" if key == "columns":
-                names = read_names(value, "columns parameter")
-                self._columns = names if self._columns is None else self._columns
+                if self._columns is None:
+                    self._columns = read_names(value, "columns parameter")
             case "on_conflict" if key == "on_conflict":
-                names = read_names(value, "on_conflict parameter")
-                self._on_conflict = names if self._on_conflict is None else self._on_conflict
+                if self._on_conflict is None:
+                    self._on_conflict = read_names(value, "on_conflict parameter")
             case "order":
                 self._orders.setdefault(self._path(key), read_order(value))
             case "limit" | "offset" as bound:
