@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.gateway.realtime.api import ANON, BOB, SECONDS, Api
+from tests.gateway.realtime.api import ANON, BOB, SECONDS, Api, binary_broadcast
 from tests.gateway.realtime.conftest import Connect, ServeRealtime
 from tests.websockets import shake_hands
 from websockets.asyncio.client import connect as connect_websocket
@@ -341,9 +341,15 @@ async def test_broadcasts_over_http_reach_the_topic(api: Api, connect: Connect) 
     assert (response.status_code, response.content) == (202, b"")
     assert (await wire.receive())[4] == message("hello")
     assert (await wire.receive())[4] == {**message("hello"), "meta": {"id": "7"}}
-    response = await api.post("/broadcast/room/events/said", {"text": "one"})
-    assert response.status_code == 202
-    assert (await wire.receive())[4] == message("one")
+    for body, content in (
+        (b'{"text": 1}', b'{"text": 1}'),
+        (b"[1]", b'{"_json":[1]}'),
+        (b"", b"{}"),
+    ):
+        headers = {"content-type": "application/json"}
+        said = await api.post("/broadcast/room/events/said", content=body, headers=headers)
+        assert said.status_code == 202
+        assert await wire.receive() == binary_broadcast(ROOM, "said", content)
     path = "/broadcast/room/events/raw"
     headers = {"content-type": "application/octet-stream"}
     assert (await api.post(path, content=b"\xff", headers=headers)).status_code == 202
@@ -457,5 +463,6 @@ async def test_a_topic_of_a_path_is_decoded_once(api: Api, connect: Connect, top
     await wire.join(f"realtime:{topic}")
     path = f"/broadcast/{quote(topic, safe='')}/events/{quote('a/%41', safe='')}"
     assert (await api.post(path, {"text": "hello"})).status_code == 202
-    assert (await wire.receive())[4] == message("hello", event="a/%41")
+    received = binary_broadcast(f"realtime:{topic}", "a/%41", b'{"text":"hello"}')
+    assert await wire.receive() == received
     assert (await api.post("/broadcast/a/b/events/said", {})).status_code == 404

@@ -100,19 +100,17 @@ async def broadcast_one(context: RealtimeContext, request: Request) -> Response:
         return json_response({"error": UNSUPPORTED}, 415)
     body = await request.body()
     if context.is_too_large(len(body)):
-        return json_response({"message": TOO_LARGE}, 422)
-    push: Push
-    if media_type == BYTES:
-        content = UserBroadcast(event, b"", is_json=False, content=body)
-        push = UserBroadcastPush(TOPIC_PREFIX + topic, content)
-    else:
+        return json_response({"errors": {"payload": [TOO_LARGE]}}, 422)
+    is_json = media_type == JSON
+    if is_json:
         try:
-            payload = read_json(body)
+            body = _object(body)
         except TooDeep as error:
             return json_response({"message": str(error)}, 422)
         except ValueError:
             return json_response({"message": "bad request"}, 400)
-        push = _push(topic, event, payload)
+    content = UserBroadcast(event, b"", is_json=is_json, content=body)
+    push = UserBroadcastPush(TOPIC_PREFIX + topic, content)
     is_private = request.query_params.get("private") == "true"
     try:
         if not await _deliver(context, caller, topic, push, is_private=is_private):
@@ -133,6 +131,17 @@ def _names(request: Request) -> tuple[str, str] | None:
         case [topic, "events", event] if topic and event:
             return unquote(topic), unquote(event)
     return None
+
+
+def _object(body: bytes) -> bytes:
+    """Return the object that a body is, or that it stands in as upstream (Plug) has it.
+
+    Raises:
+        TooDeep, ValueError: it is nested too deep, or no JSON.
+    """
+    if not body:
+        return b"{}"
+    return body if isinstance(read_json(body), dict) else b'{"_json":' + body + b"}"
 
 
 def _caller(context: RealtimeContext, request: Request) -> ChannelCaller | Response:
