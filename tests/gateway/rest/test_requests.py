@@ -137,6 +137,16 @@ async def test_a_token_that_is_none_is_rejected(
 
 
 @pytest.mark.parametrize(
+    "request_line", ["GET /a/b", "POST /", "PATCH /rpc/add", "GET /nowhere", "GET /works?order=("]
+)
+async def test_a_wrong_token_is_reported_before_a_wrong_request(
+    api: DataApi, request_line: str
+) -> None:
+    response = await api.request(request_line, headers={"authorization": "Bearer a"})
+    assert (response.status_code, response.json()["code"]) == (401, "PGRST301")
+
+
+@pytest.mark.parametrize(
     ("claims", "message"),
     [
         ({"exp": -60}, "JWT expired"),

@@ -65,9 +65,14 @@ class ApiRequest:
 
     @cached_property
     def bearer_token(self) -> str | None:
-        """The token of the `Authorization` header, maybe empty; None for another scheme."""
-        scheme, _, token = self.headers.get("authorization", "").partition(" ")
-        return token.strip() if scheme.lower() == "bearer" else None
+        """The token of the `Authorization` header, as `read_bearer_token` returns it."""
+        return read_bearer_token(self.headers.get("authorization", ""))
+
+
+def read_bearer_token(header: str) -> str | None:
+    """Return the token of an `Authorization` header, maybe empty; None for another scheme."""
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 class RequestReader:
