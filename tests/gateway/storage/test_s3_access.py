@@ -1,6 +1,10 @@
 """Who may what by the S3 protocol: access keys, tokens, presigned URLs and forms."""
 
+import base64
 import hashlib
+import html
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,10 +12,12 @@ import boto3
 import httpx
 import pytest
 from pydantic import SecretStr, ValidationError
-from tests.gateway.storage.api import ANN, BOB, OWN_FOLDER, SECRET, TEN, Api
+from tests.gateway.storage.api import ANN, ANON, BOB, OWN_FOLDER, SECRET, TEN, Api
 from tests.gateway.storage.s3_client import client, credentials, rejected, run
 
 from amphibase.gateway.settings import GatewaySettings
+from amphibase.gateway.storage.s3.errors import InvalidS3Signature
+from amphibase.gateway.storage.s3.post import PostPolicy
 from amphibase.settings.published_secrets import CLI_S3_SECRET_ACCESS_KEY
 
 MAX_AGE = timedelta(seconds=1)
@@ -38,6 +44,13 @@ async def test_a_user_s_token_does_what_policies_let_the_user_do(api: Api) -> No
     assert await rejected(ann.create_bucket, Bucket="new") == denied
     owner = api.rows("SELECT owner_id FROM storage.objects WHERE name LIKE '%%/a.txt'")
     assert owner == [(str(ANN),)]
+
+
+def error_of(response: httpx.Response) -> tuple[str, str]:
+    """Code and message of an error in XML."""
+    match = re.search("<Code>(.*)</Code><Message>(.*)</Message>", response.text)
+    assert match is not None, response.text
+    return match[1], html.unescape(match[2])
 
 
 async def test_a_forged_or_expired_token_is_rejected(api: Api) -> None:
@@ -72,7 +85,11 @@ async def test_a_presigned_url_is_good_for_what_was_signed(
             expired = client(api).generate_presigned_url(
                 method, Params={"Bucket": "b", "Key": "a.txt"}, ExpiresIn=60
             )
-        assert "Request has expired" in (await http.request(verb, expired, content=content)).text
+        late = await http.request(verb, expired, content=content)
+        assert (late.status_code, error_of(late)) == (
+            400,
+            ("ExpiredToken", "The provided token has expired."),
+        )
     if verb == "PUT":
         assert (await api.get("/object/authenticated/b/a.txt")).content == b"new"
 
@@ -89,6 +106,9 @@ async def test_a_form_stores_what_its_policy_allows(api: Api) -> None:
             ["content-length-range", 1, 10],
         ],
     )
+    again = client(api).generate_presigned_post(
+        "b", "up/a.txt", Conditions=[["starts-with", "$success_action_status", "20"]]
+    )
     async with httpx.AsyncClient() as http:
 
         async def send(content: bytes, **fields: str) -> httpx.Response:
@@ -97,15 +117,87 @@ async def test_a_form_stores_what_its_policy_allows(api: Api) -> None:
 
         response = await send(TEN)
         assert (response.status_code, response.headers["etag"]) == (
-            204,
+            200,
             f'"{hashlib.md5(TEN).hexdigest()}"',
         )
+        for status in (201, 204):
+            asked = {"success_action_status": str(status)}
+            response = await http.post(
+                again["url"], data={**again["fields"], **asked}, files={"file": ("a.txt", TEN)}
+            )
+            assert response.status_code == status
         assert "EntityTooLarge" in (await send(TEN + b"x")).text
-        assert "condition on key failed" in (await send(TEN, key="down/a.txt")).text
-        assert "extra input field x-amz-meta-a" in (await send(TEN, **{"x-amz-meta-a": "1"})).text
+        for name, value, said in (
+            ("key", "down/a.txt", '"key" does not start with "up/"'),
+            ("Content-Type", "text/html", '"content-type" does not match'),
+            ("x-amz-meta-a", "1", 'field "x-amz-meta-a" is not covered by the policy'),
+        ):
+            assert error_of(await send(TEN, **{name: value})) == (
+                "AccessDenied",
+                f"Policy condition failed: {said}",
+            )
         forged = await send(TEN, **{"x-amz-signature": "0" * 64})
         assert "SignatureDoesNotMatch" in forged.text
     assert await api.names(prefix="up") == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ([], "Invalid policy"),
+        ({"conditions": []}, "Missing policy expiration"),
+        ({"expiration": "soon", "conditions": []}, "Invalid policy expiration"),
+        ({"expiration": "2999-01-01T00:00:00Z"}, "Invalid policy conditions"),
+        ([{}], "Invalid policy condition"),
+        ([["ends-with", "$key", "a"]], "Unsupported policy condition"),
+        ([["content-length-range", "1", 2]], "Invalid content-length-range condition"),
+    ],
+)
+def test_a_policy_that_is_none_is_named(policy: Any, said: str) -> None:
+    if isinstance(policy, list) and policy:
+        policy = {"expiration": "2999-01-01T00:00:00Z", "conditions": policy}
+    text = base64.b64encode(json.dumps(policy).encode()).decode()
+    with pytest.raises(InvalidS3Signature, match=f"^{said}$"):
+        PostPolicy.parse(text).check({})
+
+
+async def test_another_header_leaves_the_signature_of_a_url(api: Api) -> None:
+    await api.bucket()
+    await api.uploaded()
+    url = client(api).generate_presigned_url(
+        "get_object", Params={"Bucket": "b", "Key": "a.txt"}, ExpiresIn=60 * 60 * 24 * 30
+    )
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {ANON}"}) as http:
+        assert (await http.get(url)).status_code == 200
+        missing = await http.get(url.partition("?")[0])
+        assert error_of(missing) == ("AccessDenied", "Missing signature")
+
+
+@pytest.mark.parametrize(
+    ("changed", "to", "status", "error"),
+    [
+        ("%2Fs3%2F", "%2Fs3vectors%2F", 403, ("AccessDenied", "Invalid Service")),
+        ("%2Fs3%2F", "%2F", 400, ("InvalidSignature", "Invalid credentials")),
+        ("X-Amz-Date", "X-Date", 400, ("InvalidSignature", "Invalid signature format")),
+        ("Expires=60", "Expires=soon", 400, ("InvalidSignature", "Invalid expiration")),
+    ],
+)
+async def test_a_signature_that_is_none_is_named(
+    api: Api, changed: str, to: str, status: int, error: tuple[str, str]
+) -> None:
+    url = client(api).generate_presigned_url("list_buckets", ExpiresIn=60)
+    async with httpx.AsyncClient() as http:
+        response = await http.get(url.replace(changed, to))
+    assert (response.status_code, error_of(response)) == (status, error)
+
+
+async def test_a_wrong_signature_with_a_token_names_the_token(api: Api) -> None:
+    url = client(api, token=api.token(ANN)).generate_presigned_url("list_buckets", ExpiresIn=60)
+    async with httpx.AsyncClient() as http:
+        response = await http.get(url.replace("Expires=60", "Expires=61"))
+    code, message = error_of(response)
+    assert code == "SignatureDoesNotMatch"
+    assert message.endswith("The session token should be a valid JWT token")
 
 
 async def test_who_has_not_the_secret_is_rejected(api: Api) -> None:

@@ -3,6 +3,7 @@
 S3Error
 ├── RequestDenied             no signature, or its owner may not
 ├── InvalidAccessKeyId         an access key that is not the project's
+├── InvalidS3Signature         what should be a signature cannot be read
 ├── SignatureMismatch          another signature than the secret gives
 ├── RequestTimeTooSkewed, RequestExpired
 ├── InvalidS3Request, InvalidArgument, MalformedXml
@@ -51,6 +52,13 @@ class InvalidAccessKeyId(S3Error):
     default = "Invalid Access Key"
 
 
+class InvalidS3Signature(S3Error):
+    """Raised where a signature, or the policy of a form, is not written as the protocol says."""
+
+    code = "InvalidSignature"
+    default = "Invalid signature format"
+
+
 class SignatureMismatch(S3Error):
     """Raised where the signature is not the one that the secret access key gives."""
 
@@ -73,9 +81,8 @@ class RequestTimeTooSkewed(S3Error):
 class RequestExpired(S3Error):
     """Raised for a presigned URL or form whose time is over."""
 
-    status = 403
-    code = "AccessDenied"
-    default = "Request has expired"
+    code = "ExpiredToken"
+    default = "The provided token has expired."
 
 
 class InvalidS3Request(S3Error):

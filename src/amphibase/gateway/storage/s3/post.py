@@ -19,7 +19,7 @@ from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.limits import checked_cache_control
 from amphibase.gateway.storage.s3.errors import (
     EntityTooSmall,
-    InvalidS3Request,
+    InvalidS3Signature,
     ObjectTooLarge,
     RequestDenied,
     RequestExpired,
@@ -28,7 +28,6 @@ from amphibase.gateway.storage.s3.objects import etag_of
 from amphibase.gateway.storage.s3.request import META
 from amphibase.gateway.storage.s3.signature import (
     ALGORITHM,
-    check_signature,
     read_signature,
     signing_key,
 )
@@ -38,7 +37,11 @@ from amphibase.gateway.storage.uploader import NewObject
 
 OPERATION = "storage.s3.upload"
 MAX_POLICY_BYTES = 64 * 1024
-UNSIGNED_FIELDS = {"policy", "x-amz-signature", "file", "awsaccesskeyid", "signature"}
+UNSIGNED_FIELDS = {
+    *("file", "policy", "awsaccesskeyid", "signature"),
+    *("x-amz-signature", "x-amz-algorithm", "x-amz-credential", "x-amz-date"),
+    "x-amz-security-token",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +53,23 @@ class PostPolicy:
 
     @classmethod
     def parse(cls, text: str) -> "PostPolicy":
-        """Read a policy as a form holds it. Raises InvalidS3Request."""
+        """Read a policy as a form holds it. Raises InvalidS3Signature."""
         try:
             document = json.loads(base64.b64decode(text, validate=True))
-            expires = datetime.fromisoformat(document["expiration"])
-            conditions = document["conditions"]
-            if isinstance(conditions, list) and expires.tzinfo is not None:
-                return cls(expires, conditions)
-        except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
-            pass
-        raise InvalidS3Request("The policy of the form cannot be read")
+        except (binascii.Error, ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise InvalidS3Signature("Invalid policy")
+        if not document.get("expiration"):
+            raise InvalidS3Signature("Missing policy expiration")
+        try:
+            expires = datetime.fromisoformat(document["expiration"]).astimezone(UTC)
+        except (TypeError, ValueError, OverflowError):
+            raise InvalidS3Signature("Invalid policy expiration") from None
+        conditions = document.get("conditions")
+        if not isinstance(conditions, list):
+            raise InvalidS3Signature("Invalid policy conditions")
+        return cls(expires, conditions)
 
     def check(self, fields: Mapping[str, str]) -> tuple[int, int | None]:
         """Check the fields of a form.
@@ -72,6 +82,7 @@ class PostPolicy:
 
         Raises:
             RequestExpired, RequestDenied: it is too late, or a field is not as the policy says.
+            InvalidS3Signature: a condition is none.
         """
         if self.expires <= datetime.now(UTC):
             raise RequestExpired
@@ -81,25 +92,30 @@ class PostPolicy:
                 case ["content-length-range", int(first), int(last)]:
                     least, most = first, last
                     continue
-                case [str(operator), str(field), str(value)] if field.startswith("$"):
+                case ["content-length-range", *_]:
+                    raise InvalidS3Signature("Invalid content-length-range condition")
+                case ["eq" | "starts-with" as operator, str(field), value] if field[:1] == "$":
                     name = field[1:].lower()
                 case dict() if len(condition) == 1:
                     [(field, value)] = condition.items()
                     operator, name = "eq", field.lower()
+                case dict():
+                    raise InvalidS3Signature("Invalid policy condition")
                 case _:
-                    raise InvalidS3Request("The policy has a condition that is not known")
-            field_value = fields.get(name, "")
-            is_met = (
-                field_value.startswith(value)
-                if operator == "starts-with"
-                else operator == "eq" and field_value == value
-            )
-            if not is_met:
-                raise RequestDenied(f"Invalid according to Policy: condition on {name} failed")
+                    raise InvalidS3Signature("Unsupported policy condition")
+            sent, wanted = fields.get(name), str(value)
+            if operator == "eq" and sent != wanted:
+                raise RequestDenied(f'Policy condition failed: "{name}" does not match')
+            if sent is None or not sent.startswith(wanted):
+                raise RequestDenied(
+                    f'Policy condition failed: "{name}" does not start with "{wanted}"'
+                )
             named.add(name)
-        for name in fields.keys() - named - UNSIGNED_FIELDS - {"bucket"}:
+        for name in fields.keys() - named - UNSIGNED_FIELDS:
             if not name.startswith("x-ignore-"):
-                raise RequestDenied(f"Invalid according to Policy: extra input field {name}")
+                raise RequestDenied(
+                    f'Policy condition failed: field "{name}" is not covered by the policy'
+                )
         return least, most
 
 
@@ -118,9 +134,9 @@ async def post(
         fields.get("x-amz-security-token"),
     )
     if fields.get("x-amz-algorithm") != ALGORITHM or "policy" not in fields:
-        raise RequestDenied
+        raise InvalidS3Signature
     key = signing_key(credentials, signature)
-    check_signature(signature.value, key.sign(fields["policy"]))
+    signature.check(key.sign(fields["policy"]))
     least, most = PostPolicy.parse(fields["policy"]).check(fields)
     token = signature.session_token
     caller = context.service(request) if token is None else context.caller_of_token(token, request)
@@ -156,4 +172,4 @@ async def post(
         response = xml_response("PostResponse", document, 201)
         response.headers.update(headers)
         return response
-    return Response(status_code=200 if status == "200" else 204, headers=headers)
+    return Response(status_code=204 if status == "204" else 200, headers=headers)

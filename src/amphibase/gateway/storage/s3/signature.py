@@ -14,8 +14,8 @@ from starlette.requests import Request
 from amphibase.gateway.keys import S3Credentials
 from amphibase.gateway.storage.s3.errors import (
     InvalidAccessKeyId,
-    InvalidArgument,
     InvalidS3Request,
+    InvalidS3Signature,
     NotImplementedByStorage,
     RequestDenied,
     RequestExpired,
@@ -26,10 +26,13 @@ from amphibase.gateway.storage.s3.errors import (
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 MAX_SKEW = timedelta(minutes=15)
-MAX_EXPIRES = 7 * 24 * 60 * 60
 TIMESTAMP = "%Y%m%dT%H%M%SZ"
+SESSION_MISMATCH = (
+    "The request signature we calculated does not match the signature you provided, "
+    "Check your credentials. The session token should be a valid JWT token"
+)
 
-_CREDENTIAL = re.compile(r"([\w.-]{1,256})/(\d{8}/[\w-]{1,64}/s3/aws4_request)")
+_SECONDS = re.compile(r"[0-9]{1,10}")
 _PART = re.compile(r"\s*(\w+)=([^,]*)\s*")
 _SPACES = re.compile(r" +")
 
@@ -53,11 +56,20 @@ class Signature:
 
     @property
     def signed_at(self) -> datetime:
-        """When it was signed. Raises InvalidArgument."""
+        """When it was signed. Raises InvalidS3Signature."""
         try:
             return datetime.strptime(self.timestamp, TIMESTAMP).replace(tzinfo=UTC)
         except ValueError:
-            raise InvalidArgument("X-Amz-Date must be written as 20260101T000000Z") from None
+            raise InvalidS3Signature from None
+
+    def check(self, expected: str) -> None:
+        """Raise SignatureMismatch unless it is the expected one."""
+        try:
+            check_signature(self.value, expected)
+        except SignatureMismatch:
+            if self.session_token is None:
+                raise
+            raise SignatureMismatch(SESSION_MISMATCH) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +118,20 @@ def verify(request: Request, credentials: S3Credentials) -> tuple[SigningKey, Si
     """
     query = _query(request)
     parameters = dict(query)
-    header = request.headers.get("authorization")
-    if header is not None:
+    header = request.headers.get("authorization", "")
+    if header.startswith(f"{ALGORITHM} "):
         signature, names = _from_header(request, header)
         payload = request.headers.get("x-amz-content-sha256")
         if payload is None:
             raise InvalidS3Request("The header x-amz-content-sha256 is missing")
         _check_skew(signature)
-    elif "X-Amz-Algorithm" in parameters:
+    elif "X-Amz-Credential" in parameters:
         signature, names = _from_query(parameters)
         payload = parameters.get("X-Amz-Content-Sha256", UNSIGNED_PAYLOAD)
         if "x-amz-content-sha256" in names:
             payload = request.headers.get("x-amz-content-sha256", payload)
         _check_expiry(signature, parameters.get("X-Amz-Expires", ""))
-    elif "AWSAccessKeyId" in parameters:
+    elif "AWSAccessKeyId" in parameters or header.startswith("AWS "):
         raise NotImplementedByStorage(
             "Signature Version 2 is not taken; sign by version 4 "
             "(in boto3: Config(signature_version='s3v4'))"
@@ -129,7 +141,7 @@ def verify(request: Request, credentials: S3Credentials) -> tuple[SigningKey, Si
     key = signing_key(credentials, signature)
     signed_query = [pair for pair in query if pair[0] != "X-Amz-Signature"]
     digest = _canonical_digest(request, signed_query, names, payload)
-    check_signature(signature.value, key.sign_digest(digest))
+    signature.check(key.sign_digest(digest))
     return key, signature, payload
 
 
@@ -145,24 +157,23 @@ def read_signature(
     """Read the parts of a signature.
 
     Raises:
-        InvalidArgument: the credential is not of this protocol, or of another day than the request.
+        InvalidS3Signature: one is missing, or the credential is of another day than the request.
+        RequestDenied: it is for another service.
     """
-    match = _CREDENTIAL.fullmatch(credential)
-    if match is None or match[2][:8] != timestamp[:8]:
-        raise InvalidArgument(
-            "The credential must be written as ID/20260101/REGION/s3/aws4_request, "
-            "of the day of the request"
-        )
-    return Signature(match[1], match[2], timestamp, value, session_token)
+    if not (credential and timestamp and value and credential.isascii()):
+        raise InvalidS3Signature
+    access_key_id, _, scope = credential.partition("/")
+    match scope.split("/"):
+        case [day, _, "s3", "aws4_request"] if day == timestamp[:8]:
+            return Signature(access_key_id, scope, timestamp, value, session_token)
+        case [_, _, service, "aws4_request"] if service != "s3":
+            raise RequestDenied("Invalid Service")
+        case _:
+            raise InvalidS3Signature("Invalid credentials")
 
 
 def _from_header(request: Request, header: str) -> tuple[Signature, Sequence[str]]:
-    algorithm, _, rest = header.partition(" ")
-    if algorithm == "AWS":
-        raise NotImplementedByStorage("Signature Version 2 is not taken; sign by version 4")
-    if algorithm != ALGORITHM:
-        raise RequestDenied("Missing signature")
-    parts = {match[1]: match[2] for match in _PART.finditer(rest)}
+    parts = {match[1]: match[2] for match in _PART.finditer(header.removeprefix(ALGORITHM))}
     signature = read_signature(
         parts.get("Credential", "").strip(),
         request.headers.get("x-amz-date", ""),
@@ -173,8 +184,8 @@ def _from_header(request: Request, header: str) -> tuple[Signature, Sequence[str
 
 
 def _from_query(parameters: Mapping[str, str]) -> tuple[Signature, Sequence[str]]:
-    if parameters["X-Amz-Algorithm"] != ALGORITHM:
-        raise InvalidArgument("X-Amz-Algorithm must be AWS4-HMAC-SHA256")
+    if parameters.get("X-Amz-Algorithm") != ALGORITHM:
+        raise InvalidS3Signature
     signature = read_signature(
         parameters.get("X-Amz-Credential", ""),
         parameters.get("X-Amz-Date", ""),
@@ -190,12 +201,12 @@ def _check_skew(signature: Signature) -> None:
 
 
 def _check_expiry(signature: Signature, seconds: str) -> None:
-    if not (seconds.isascii() and seconds.isdigit() and 1 <= int(seconds[:9]) <= MAX_EXPIRES):
-        raise InvalidArgument(f"X-Amz-Expires must be from 1 to {MAX_EXPIRES} seconds")
+    if _SECONDS.fullmatch(seconds) is None:
+        raise InvalidS3Signature("Invalid expiration")
     age = datetime.now(UTC) - signature.signed_at
     if age < -MAX_SKEW:
         raise RequestTimeTooSkewed
-    if age > timedelta(seconds=int(seconds[:9])):
+    if age > timedelta(seconds=int(seconds)):
         raise RequestExpired
 
 
@@ -204,7 +215,7 @@ def _canonical_digest(
 ) -> str:
     """Return the SHA-256 of the request as both sides write it."""
     if "host" not in names:
-        raise InvalidArgument("The header host must be signed")
+        raise InvalidS3Signature("The header host must be signed")
     for name in request.headers:  # an unsigned one of these would change what is done
         if name.startswith("x-amz-") and name not in names and name != "x-amz-content-sha256":
             raise RequestDenied(f"The header {name} is not signed")
