@@ -10,7 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from tests.gateway.auth.api import Api
+from tests.gateway.auth.api import Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 from tests.third_parties import CLIENT, ThirdParty, registered
 
@@ -27,6 +27,17 @@ async def test_an_id_token_of_the_application_signs_in(
     session = await api.post("/token?grant_type=id_token", body)
     assert session.status_code == 200, session.text
     assert session.json()["user"]["email"] == "ann@example.com"
+
+
+async def test_an_id_token_of_a_banned_user_is_rejected(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party))
+    body = {"provider": "keycloak", "id_token": third_party.id_token()}
+    session = (await api.post("/token?grant_type=id_token", body)).json()
+    await api.ban(session["user"]["id"])
+    response = await api.post("/token?grant_type=id_token", body)
+    assert rejection(response) == (403, "user_banned")
 
 
 async def test_an_id_token_is_linked_to_the_user_who_is_signed_in(

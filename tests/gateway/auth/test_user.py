@@ -259,6 +259,8 @@ async def test_an_unknown_scope_of_signing_out_is_rejected(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     response = await api.post("/logout?scope=everything", token=token)
     assert rejection(response) == (400, "validation_failed")
+    nobody = await api.post("/logout?scope=everything")
+    assert rejection(nobody) == (401, "no_authorization")
 
 
 async def test_the_last_identity_cannot_be_taken(serve: ServeAuth, api: Api) -> None:

@@ -217,10 +217,10 @@ async def _change_phone(core: Core, connection: SqlConnection, user: AuthUser, p
 async def log_out(core: Core, request: Request) -> Response:
     """Respond to `POST /logout?scope=`: ends this session, the others or all."""
     scope = request.query_params.get("scope") or "global"
-    if scope not in ("global", "local", "others"):
-        raise invalid(f"Unsupported logout scope {quoted(scope)}")
     async with core.database.write() as connection:
         caller = await signed_in(core, connection, request)
+        if scope not in ("global", "local", "others"):
+            raise invalid(f"Unsupported logout scope {quoted(scope)}")
         user_id = caller.user.id
         await core.audit.record(connection, caller.user.row, AuditAction.LOGOUT)
         match scope, caller.session_id:

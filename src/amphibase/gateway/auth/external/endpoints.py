@@ -194,7 +194,8 @@ async def accept_identity(
     Raises:
         AuthError: the user is banned or may not be added, or the address is not verified.
     """
-    signed_in = await core.external_identities.sign_in(connection, identity)
+    with _rejections(identity):
+        signed_in = await core.external_identities.sign_in(connection, identity)
     traits = {"provider": identity.provider}
     if signed_in is not None:
         row = signed_in.user
@@ -312,7 +313,7 @@ def _rejections(identity: ExternalIdentity) -> Iterator[None]:
         message = None if error.is_own else "Identity is already linked to another user"
         raise AuthError(codes.IDENTITY_EXISTS, message) from None
     except UserBanned:
-        raise AuthError(codes.SIGN_IN_BANNED) from None
+        raise AuthError(codes.USER_BANNED) from None
     except EmailNotConfirmed:
         raise AuthError(
             codes.PROVIDER_EMAIL_UNVERIFIED,
