@@ -13,10 +13,11 @@ from uuid import UUID
 from sqlalchemy import Row, delete
 
 from amphibase.accounts.one_time_tokens import OneTimeTokens
+from amphibase.accounts.open_session import OpenSession, RefreshRejection
 from amphibase.accounts.passwords import PasswordWorkers, needs_rehash
 from amphibase.accounts.pending_sign_ups import PendingSignUps
 from amphibase.accounts.previous_passwords import PreviousPasswords, PreviousProject
-from amphibase.accounts.sessions import OpenSession, RefreshRejection, Sessions
+from amphibase.accounts.sessions import Sessions
 from amphibase.accounts.user_states import (
     email_claims,
     is_banned,
@@ -203,8 +204,13 @@ class AccountEngine:
                 raise EmailNotConfirmed
         raise InvalidCredentials
 
-    async def refresh(self, refresh_token: str) -> tuple[Row[Any], OpenSession] | RefreshRejection:
+    async def refresh(
+        self, refresh_token: str, device: Device | None = None
+    ) -> tuple[Row[Any], OpenSession] | RefreshRejection:
         """Exchange a refresh token.
+
+        Args:
+            device: what the session is used from now; None leaves that as it is.
 
         Returns:
             The user's row and the session, or why the token is rejected; what the rejection did
@@ -214,7 +220,7 @@ class AccountEngine:
             UserBanned: the token stays valid for when the ban ends.
         """
         async with self.database.write() as connection:
-            session = await self.sessions.rotate(connection, refresh_token)
+            session = await self.sessions.rotate(connection, refresh_token, device)
             if isinstance(session, RefreshRejection):
                 return session
             user = await self.users.find(connection, session.user_id)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from amphibase.accounts.jwt.claimed_caller import AUDIENCE
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.accounts.sessions import OpenSession
+from amphibase.accounts.open_session import OpenSession
 from amphibase.backend import Account, Tokens
 from amphibase.column_defaults import utc_now
 

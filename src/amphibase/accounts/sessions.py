@@ -13,16 +13,15 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Row, delete, func, or_, select, update
 
+from amphibase.accounts.open_session import OpenSession, RefreshRejection, ReusePolicy
 from amphibase.accounts.session_rows import SessionStatements, end_sessions, sessions_of
-from amphibase.backend import NO_CLAIMS, Claims, Device, UserSession
+from amphibase.backend import Device, UserSession
 from amphibase.column_defaults import utc_now, uuid7
 from amphibase.database.sql_connection import SqlConnection
 from amphibase.database.together import Change, execute_together
@@ -31,18 +30,6 @@ from amphibase.schema.tables import Tables
 TOKEN_BYTES = 32
 
 _OF_SUPABASE = re.compile(r"[\w-]{1,63}", re.ASCII)
-
-
-class ReusePolicy(Enum):
-    """What the reuse of a refresh token does.
-
-    Supabase Auth revokes the tokens, so that access tokens live on until they expire, or, with
-    rotation switched off, rejects that one token alone.
-    """
-
-    END_SESSION = "end_session"
-    REVOKE_TOKENS = "revoke_tokens"
-    REJECT = "reject"
 
 
 def new_token() -> str:
@@ -62,35 +49,6 @@ def _stored_forms(token: str) -> list[str]:
     that is read from the database is not a token.
     """
     return [digest(token), token] if _OF_SUPABASE.fullmatch(token) else [digest(token)]
-
-
-class RefreshRejection(Enum):
-    """Why a refresh token was rejected, in words for its bearer."""
-
-    UNKNOWN = "The refresh token is not valid; sign in again"
-    EXPIRED = "The session has expired; sign in again"
-    INACTIVE = "The session was not used for too long; sign in again"
-    WEAK = "The user has a second factor, which this session has not shown; sign in again"
-    SUPERSEDED = "A newer session of the user has ended this one; sign in again"
-    REUSED = "The refresh token was used before; the session has ended, sign in again"
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSession:
-    """A live session and the refresh token to continue it with.
-
-    Args:
-        method: how the user has just proved who they are; `token_refresh` where they had before.
-        claims: of its access token, as far as the front's hooks made them.
-    """
-
-    session_id: UUID
-    user_id: UUID
-    refresh_token: str
-    amr: list[dict[str, Any]]
-    aal: str = "aal1"
-    method: str = "token_refresh"
-    claims: Claims = field(default_factory=lambda: NO_CLAIMS)
 
 
 class Sessions:
@@ -162,13 +120,19 @@ class Sessions:
             self._token_row(session_id, user_id, token, None, now),
         )
         amr = [{"method": method, "timestamp": int(now.timestamp())}]
-        return OpenSession(session_id, user_id, token, amr, method=method)
+        weak_until = await self._weak_until(connection, user_id, now)
+        return OpenSession(session_id, user_id, token, amr, method=method, weak_until=weak_until)
 
-    async def rotate(self, connection: SqlConnection, token: str) -> OpenSession | RefreshRejection:
+    async def rotate(
+        self, connection: SqlConnection, token: str, device: Device | None = None
+    ) -> OpenSession | RefreshRejection:
         """Exchange a refresh token for the next one.
 
         What a rejection does (ending the session) is part of the transaction: commit it, then
         raise.
+
+        Args:
+            device: what the session is used from now; None leaves that as it is.
         """
         session = await self._lock_session_of(connection, token)
         if session is None:
@@ -181,10 +145,14 @@ class Sessions:
         ).one()
         rejection = await self._validity_rejection(connection, session, used, now)
         if rejection is not None:
-            # Who shows the second factor in time goes on with the same session.
-            if rejection is not RefreshRejection.WEAK:
-                await self.end(connection, session.user_id, session.id)
+            await self.end(connection, session.user_id, session.id)
             return rejection
+        weak_until = None
+        if session.aal != "aal2":
+            weak_until = await self._weak_until(connection, session.user_id, session.created_at)
+            if weak_until is not None and weak_until < now:
+                # Whoever shows the second factor in time goes on with the same session.
+                return RefreshRejection.WEAK
         if used.revoked:
             following = await self._active_after(connection, session.id, used, now)
             if following is None:
@@ -202,11 +170,23 @@ class Sessions:
                 ),
                 (
                     self._statements.change_session,
-                    {"its_session": session.id, "refreshed_at": now, "updated_at": now},
+                    {
+                        "its_session": session.id,
+                        "refreshed_at": now,
+                        "updated_at": now,
+                        **({"user_agent": device.user_agent, "ip": device.ip} if device else {}),
+                    },
                 ),
             )
-        amr = await self._methods(connection, session.id)
-        return OpenSession(session.id, session.user_id, following, amr, session.aal or "aal1")
+        return OpenSession(
+            session.id,
+            session.user_id,
+            following,
+            await self._methods(connection, session.id),
+            session.aal or "aal1",
+            is_repeated=used.revoked,
+            weak_until=weak_until,
+        )
 
     async def raise_to_aal2(
         self, connection: SqlConnection, session_id: UUID, factor_id: UUID, method: str
@@ -285,8 +265,6 @@ class Sessions:
             return RefreshRejection.EXPIRED
         if used.created_at < now - self._lifetime:
             return RefreshRejection.INACTIVE
-        if await self._is_too_weak(connection, session, now):
-            return RefreshRejection.WEAK
         if not self._single_per_user:
             return None
         table = self._sessions
@@ -303,18 +281,18 @@ class Sessions:
         is_superseded = (await connection.execute(newer.limit(1))).first() is not None
         return RefreshRejection.SUPERSEDED if is_superseded else None
 
-    async def _is_too_weak(
-        self, connection: SqlConnection, session: Row[Any], now: datetime
-    ) -> bool:
-        if self._weak_for is None or session.aal == "aal2":
-            return False
-        if session.created_at >= now - self._weak_for:
-            return False
+    async def _weak_until(
+        self, connection: SqlConnection, user_id: UUID, created_at: datetime
+    ) -> datetime | None:
+        """Return until when a session is good that has shown no second factor; None for ever."""
+        if self._weak_for is None:
+            return None
         factors = self._factors
         verified = select(factors.c.id).where(
-            factors.c.user_id == session.user_id, factors.c.status == "verified"
+            factors.c.user_id == user_id, factors.c.status == "verified"
         )
-        return (await connection.execute(verified.limit(1))).first() is not None
+        has_factor = (await connection.execute(verified.limit(1))).first() is not None
+        return created_at + self._weak_for if has_factor else None
 
     async def _lock_session_of(self, connection: SqlConnection, token: str) -> Row[Any] | None:
         # The lock comes first and the token is read in a statement of its own: on Postgres only

@@ -10,9 +10,9 @@ from sqlalchemy import Row
 from amphibase.accounts.issuer import TokenIssuer
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE
+from amphibase.accounts.open_session import OpenSession, RefreshRejection
 from amphibase.accounts.passwords import check_strength
 from amphibase.accounts.previous_passwords import PreviousProject
-from amphibase.accounts.sessions import OpenSession, RefreshRejection
 from amphibase.accounts.sign_up import SignUpRequest
 from amphibase.accounts.token_check import TokenCheck
 from amphibase.accounts.user_states import is_banned, is_unproven_sign_up

@@ -2,8 +2,9 @@
 
 import asyncio
 
+import httpx
 import pytest
-from tests.gateway.auth.api import Api, rejection
+from tests.gateway.auth.api import PASSWORD, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
 
@@ -28,6 +29,36 @@ async def test_a_refresh_continues_the_session(api: Api) -> None:
     claims = [api.tokens.verify(each["access_token"]) for each in (first, second)]
     assert claims[0]["session_id"] == claims[1]["session_id"]
     assert claims[0]["amr"] == claims[1]["amr"]
+
+
+async def test_the_headers_of_a_response_name_its_session(api: Api) -> None:
+    def named(response: httpx.Response) -> list[str | None]:
+        names = ("user-id", "session-id", "refresh-token-prefix", "refresh-token-reuse")
+        return [response.headers.get(f"sb-auth-{name}") for name in names]
+
+    def expected(response: httpx.Response) -> list[str | None]:
+        session = response.json()
+        claims = api.tokens.verify(session["access_token"])
+        return [claims["sub"], claims["session_id"], session["refresh_token"][:5]]
+
+    body = {"email": "ann@example.com", "password": PASSWORD}
+    signed_up = await api.post("/signup", body)
+    signed_in = await api.sign_in()
+    for response in (signed_up, signed_in):
+        assert named(response) == [*expected(response), None]
+    token = signed_in.json()["refresh_token"]
+    continued, again = [await api.refresh(token) for _ in range(2)]
+    assert named(continued) == [*expected(continued), "false"]
+    assert named(again) == [*expected(continued), None]
+    token = signed_in.json()["access_token"]
+    assert named(await api.get("/user", token=token)) == [None] * 4
+
+
+async def test_a_session_is_used_from_where_it_was_refreshed_last(api: Api) -> None:
+    token = (await api.sign_up())["refresh_token"]
+    api.client.headers["user-agent"] = "a newer browser"
+    await refreshed(api, token)
+    assert api.rows("SELECT user_agent FROM auth.sessions") == [("a newer browser",)]
 
 
 async def test_the_parent_of_the_active_token_gets_the_active_one(strict: Api) -> None:
@@ -175,6 +206,24 @@ async def test_a_session_without_the_second_factor_of_its_user_lasts_so_long_and
     token = await refreshed(api, token)
     api.rows("UPDATE auth.sessions SET aal = 'aal1', created_at = now() - interval '59 minutes'")
     await refreshed(api, token)
+
+
+async def test_an_access_token_ends_with_a_session_that_lacks_the_second_factor(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(sessions_allow_low_aal="10m")
+    signed_up = await api.sign_up()
+    assert signed_up["expires_in"] == 3600
+    enrolled = {"factor_type": "totp", "friendly_name": ""}
+    await api.post("/factors", enrolled, token=signed_up["access_token"])
+    api.rows("UPDATE auth.mfa_factors SET status = 'verified'")
+    api.rows("UPDATE auth.sessions SET created_at = now() - interval '4 minutes'")
+    continued = (await api.refresh(signed_up["refresh_token"])).json()
+    signed_in = (await api.sign_in()).json()
+    for session, lasts in ((continued, 360), (signed_in, 600)):
+        assert lasts - 30 < session["expires_in"] <= lasts
+        claims = api.tokens.verify(session["access_token"])
+        assert abs(claims["exp"] - session["expires_at"]) <= 1
 
 
 async def test_a_session_that_was_not_used_says_so(serve: ServeAuth) -> None:

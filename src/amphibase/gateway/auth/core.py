@@ -18,7 +18,8 @@ from amphibase.accounts.external_identities import ExternalIdentities
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.oauth.flows import Challenge, PkceFlows
 from amphibase.accounts.one_time_tokens import CodeKey, EmailToken, Kind, OneTimeTokens
-from amphibase.accounts.sessions import OpenSession, ReusePolicy, Sessions
+from amphibase.accounts.open_session import OpenSession, ReusePolicy
+from amphibase.accounts.sessions import Sessions
 from amphibase.accounts.sign_up import SignUps
 from amphibase.backend import Claims, Device
 from amphibase.background import Background
@@ -44,6 +45,10 @@ if TYPE_CHECKING:  # few projects have any
     from cryptography.fernet import Fernet
 
     from amphibase.accounts.oauth.providers import FlowSecrets, Provider, ProviderTokens
+
+
+SHOWN_CHARACTERS = 5
+"""How much of a refresh token a header shows, to tell tokens apart in logs."""
 
 
 class Core:
@@ -258,19 +263,29 @@ class Core:
         await self.users.change(connection, user_id, last_sign_in_at=utc_now())
         user = await self.users.get(connection, user_id)
         session = await self.engine.open_session(connection, user.row, device_of(request), method)
+        name_session(request, session)
         return self.session_json(user, session)
 
     def session_json(self, user: AuthUser, session: OpenSession) -> dict[str, Any]:
         """Return a session as clients get it."""
         claims = session.claims or self._claims(user.row, session)
+        now = int(utc_now().timestamp())
+        expires_at = self._expires_at(session, now)
         return {
             "access_token": self.tokens.issue(claims),
             "token_type": "bearer",
-            "expires_in": self.settings.jwt_exp,
-            "expires_at": int(utc_now().timestamp()) + self.settings.jwt_exp,
+            "expires_in": expires_at - now,
+            "expires_at": expires_at,
             "refresh_token": session.refresh_token,
             "user": user_json(user),
         }
+
+    def _expires_at(self, session: OpenSession, now: int) -> int:
+        """Return when an access token ends that is issued now."""
+        expires_at = now + self.settings.jwt_exp
+        if session.weak_until is None:
+            return expires_at
+        return min(expires_at, int(session.weak_until.timestamp()))
 
     async def _hooked_claims(
         self, connection: SqlConnection, row: Row[Any], session: OpenSession
@@ -284,7 +299,7 @@ class Core:
             "iss": self.settings.issuer,
             "sub": str(row.id),
             "aud": row.aud or self.settings.jwt_aud,
-            "exp": now + self.settings.jwt_exp,
+            "exp": self._expires_at(session, now),
             "iat": now,
             "email": row.email or "",
             "phone": row.phone or "",
@@ -296,6 +311,15 @@ class Core:
             "session_id": str(session.session_id),
             "is_anonymous": row.is_anonymous,
         }
+
+
+def name_session(request: Request, session: OpenSession) -> None:
+    """Let the headers of the response name a session, as those of Supabase Auth do."""
+    request.state.session_headers = {
+        "sb-auth-user-id": str(session.user_id),
+        "sb-auth-session-id": str(session.session_id),
+        "sb-auth-refresh-token-prefix": session.refresh_token[:SHOWN_CHARACTERS],
+    }
 
 
 def device_of(request: Request) -> Device:

@@ -188,6 +188,7 @@ class AuthApp:
                     await self._core.remote_templates.refresh()
                 response = await call(self._core, request)
                 await report_new_user(self._core, request)
+                response.headers.update(getattr(request.state, "session_headers", {}))
                 return response
             except ClientDisconnect:
                 raise

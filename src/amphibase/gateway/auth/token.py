@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.engine import Credentials
-from amphibase.accounts.sessions import RefreshRejection
+from amphibase.accounts.open_session import RefreshRejection
 from amphibase.errors import EmailNotConfirmed, InvalidCredentials, UserBanned
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import Body, normalized_phone, read
-from amphibase.gateway.auth.core import Core, device_of
+from amphibase.gateway.auth.core import Core, device_of, name_session
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.external.id_token import by_id_token
 from amphibase.gateway.auth.password_policy import violation
@@ -78,6 +78,7 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
     await _check_attempt(core, credentials, valid=True)
     async with core.database.write() as connection:
         row, session = await core.engine.sign_in(connection, checked, device_of(request))
+        name_session(request, session)
         traits = {"provider": "phone" if body.phone else "email"}
         await core.audit.record(connection, row, AuditAction.LOGIN, traits=traits)
     response = core.session_json(replace(user, row=row), session)
@@ -125,12 +126,15 @@ async def by_refresh_token(core: Core, request: Request) -> Mapping[str, Any]:
     if not body.refresh_token:
         raise invalid("Refresh token is not valid")
     try:
-        result = await core.engine.refresh(body.refresh_token)
+        result = await core.engine.refresh(body.refresh_token, device_of(request))
     except UserBanned:
         raise AuthError(codes.REFRESH_BANNED) from None
     if isinstance(result, RefreshRejection):
         raise AuthError(REFRESH_REJECTIONS[result])
     row, session = result
+    name_session(request, session)
+    if not session.is_repeated:
+        request.state.session_headers["sb-auth-refresh-token-reuse"] = "false"
     async with core.database.write() as connection:
         actions = (AuditAction.TOKEN_REFRESHED, AuditAction.TOKEN_REVOKED)
         await core.audit.record(connection, row, *actions)
