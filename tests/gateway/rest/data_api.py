@@ -81,6 +81,7 @@ DDL = """
         AS 'SELECT a + b';
     CREATE FUNCTION ring() RETURNS int LANGUAGE sql AS 'SELECT 1';
     CREATE FUNCTION nothing() RETURNS void LANGUAGE sql AS '';
+    CREATE FUNCTION nothings() RETURNS SETOF void STABLE LANGUAGE sql AS 'SELECT WHERE false';
     CREATE FUNCTION nobody() RETURNS text STABLE LANGUAGE sql AS 'SELECT NULL::text';
     CREATE FUNCTION names() RETURNS SETOF text STABLE LANGUAGE sql
         AS 'SELECT name FROM composers ORDER BY id';

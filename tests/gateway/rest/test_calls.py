@@ -34,6 +34,7 @@ NULL_WORK = dict.fromkeys(
         ("POST /rpc/whole_json", [{"x": 1}, {"x": 2}], [{"x": 1}, {"x": 2}]),
         # results
         ("GET /rpc/nobody", None, None),
+        ("GET /rpc/nothings", None, []),
         ("GET /rpc/names", None, ["Clara", "Fanny", "Lili", "Nobody"]),
         ("GET /rpc/names?pgrst_scalar=like.*a*&order=pgrst_scalar.desc&limit=1", None, ["Fanny"]),
         ("GET /rpc/names?select=pgrst_scalar&limit=1", None, ["Clara"]),

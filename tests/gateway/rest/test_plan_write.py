@@ -61,6 +61,7 @@ SHOWN: dict[str, Any] = {"returning": "representation"}
         # one row by its key
         ("put", "tags?id=eq.4", {"id": 4, "name": "new"}, {}, [{"id": 4, "name": "new"}]),
         ("put", "tags?id=eq.1", [{"id": 1, "name": "RED"}], {}, [{"id": 1, "name": "RED"}]),
+        ("put", "tags?id=eq.1&id=eq.1", {"id": 1, "name": "RED"}, {}, [{"id": 1, "name": "RED"}]),
         ("put", "tags?id=eq.1", {"id": 2, "name": "RED"}, {}, []),
         ("put", "tags?id=eq.1", {"name": "RED"}, {}, []),
         ("put", "book_tags?book_id=eq.3&tag_id=eq.1", {"book_id": 3, "tag_id": 1, "weight": 5}, {},
@@ -169,6 +170,7 @@ async def test_nobody_needs_the_right_to_read_what_is_not_returned(
         ("put", "tags?name=eq.1", {"id": 1}, "PGRST105"),
         ("put", "tags?id=eq.1&name=eq.red", {"id": 1}, "PGRST105"),
         ("put", "tags?or=(id.eq.1,id.eq.2)", {"id": 1}, "PGRST105"),
+        ("put", "tags?id=eq.1&select=books(id)&books.id=eq.1", {"id": 1}, "PGRST105"),
         ("put", "tags", {"id": 1}, "PGRST105"),
         ("put", "plain", {"a": 1}, "PGRST105"),
         ("put", "tags?id=eq.1&limit=1", {"id": 1}, "PGRST114"),

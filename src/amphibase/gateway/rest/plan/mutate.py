@@ -65,13 +65,12 @@ def plan_mutate(catalog: Catalog, key: PlanKey, table: Table, planner: ReadPlann
 def _check_put(key: PlanKey, table: Table) -> None:
     if any(not path for path, _ in key.query.ranges):
         raise PutWithRange
-    names = []
+    names = set()
     for path, condition in key.query.conditions:
-        if not path:
-            if not isinstance(condition, Filter) or not is_plain_equality(condition):
-                raise InvalidPut
-            names.append(condition.field.name)
-    if not names or sorted(names) != sorted(table.primary_key):
+        if path or not isinstance(condition, Filter) or not is_plain_equality(condition):
+            raise InvalidPut
+        names.add(condition.field.name)
+    if not names or names != set(table.primary_key):
         raise InvalidPut
 
 

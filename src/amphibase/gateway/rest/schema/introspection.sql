@@ -206,7 +206,7 @@ SELECT
             ORDER BY a.attnum
         )
     END AS returns_columns,
-    t.oid = 'void'::regtype AS returns_void,
+    t.oid = 'void'::regtype AND NOT p.proretset AS returns_void,
     CASE p.provolatile
         WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile'
     END AS volatility,
