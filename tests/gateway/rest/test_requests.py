@@ -137,6 +137,17 @@ async def test_a_token_that_is_none_is_rejected(
 
 
 @pytest.mark.parametrize(
+    "request_line",
+    ["GET /?select=(", "HEAD /?or=(", "OPTIONS /works?order=(", "OPTIONS /rpc/ring?select=("],
+)
+async def test_a_query_string_must_be_readable_whatever_is_requested(
+    api: DataApi, request_line: str
+) -> None:
+    response = await api.request(request_line)
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize(
     "request_line", ["GET /a/b", "POST /", "PATCH /rpc/add", "GET /nowhere", "GET /works?order=("]
 )
 async def test_a_wrong_token_is_reported_before_a_wrong_request(

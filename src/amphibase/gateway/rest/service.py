@@ -228,7 +228,8 @@ class RestApp:
         watch = self._watches.begin(receive)
         try:
             if request.kind == "root":
-                return await handlers.root.root(request, role, _url(scope, root))
+                url = _url(scope, root)
+                return await handlers.root.root(request, role, query_string, url)
             try:
                 return await handlers.requests.run(request, role, query_string, body, timings)
             except NotInSchemaCache:  # it may have just been created

@@ -52,12 +52,19 @@ class RootHandler:
         self._transaction_settings = transaction_settings
         self._executor = executor
 
-    async def root(self, request: ApiRequest, role: RequestRole, url: str) -> RestResponse:
+    async def root(
+        self, request: ApiRequest, role: RequestRole, query_string: str, url: str
+    ) -> RestResponse:
         """Respond with the OpenAPI document of the schema, or of what the role may use of it.
+
+        Args:
+            query_string: has no effect, but must be one that can be read.
+            url: of the Data API.
 
         Raises:
             RestError: the document is switched off, or requested in another media type.
         """
+        read_query(query_string)
         if self._settings.openapi_mode == "disabled":
             raise RootDisabled
         accepted = read_accept([request.headers.get("accept", ANY)])
@@ -97,16 +104,17 @@ class RootHandler:
         """Respond with the methods that a table, a function or the root has.
 
         Args:
-            query_string: has the arguments by which one of several functions is chosen.
+            query_string: has the arguments by which one of several functions is chosen; any must
+                be one that can be read.
 
         Raises:
             RestError: there is no such thing.
         """
         name = Name(request.schema, request.name)
+        query, _ = read_query(query_string, is_call=request.kind == "function")
         if request.kind == "root":
             return allowed(["OPTIONS", "GET", "HEAD"])
         if request.kind == "function":
-            query, _ = read_query(query_string, is_call=True)
             function = choose_function(self._catalog, PlanKey(name, "call", query))
             return allowed(_of_function(function))
         table = self._catalog.tables.get(name)
