@@ -1,6 +1,6 @@
 """The records of the backends that the contract is tested on, and the callers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -76,8 +76,8 @@ class Records:
     """A backend on a database that lasts for many tests; `clear` empties it between them."""
 
     name: str
-    backend: Backend
-    settings: Settings
+    backend: Backend = field(repr=False)
+    settings: Settings = field(repr=False)  # asyncio writes the results of tasks twice for each
     owner_url: str | None = None
     """The database itself, as the tables' owner, where the backend has no sessions."""
 

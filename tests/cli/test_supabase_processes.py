@@ -174,6 +174,9 @@ def test_in_the_foreground_it_serves_until_a_signal_and_its_postgres_ends_with_i
         psycopg.connect(values["DB_URL"], connect_timeout=5)
 
 
+NO_DATABASE = ["--database-url", "postgresql://a:b@127.0.0.1:1/x"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "line"),
     [
@@ -183,20 +186,20 @@ def test_in_the_foreground_it_serves_until_a_signal_and_its_postgres_ends_with_i
             "everybody knows the keys and passwords of development; set JWT_SECRET,",
         ),
         ([], {"JWT_SECRET": "short"}, "JWT_SECRET: must have at least 32 bytes"),
-        ([], {"JWT_JWKS": "{}"}, "JWT_JWKS: is not a JSON Web Key Set"),
-        ([], {"PGRST_DB_MAX_ROWS": "many"}, "PGRST_DB_MAX_ROWS: should be a valid integer"),
-        ([], {"FILE_SIZE_LIMIT": "much"}, "FILE_SIZE_LIMIT: should be a valid integer"),
+        (NO_DATABASE, {"JWT_JWKS": "{}"}, "JWT_JWKS: is not a JSON Web Key Set"),
+        (
+            NO_DATABASE,
+            {"PGRST_DB_MAX_ROWS": "many"},
+            "PGRST_DB_MAX_ROWS: should be a valid integer",
+        ),
+        (NO_DATABASE, {"FILE_SIZE_LIMIT": "much"}, "FILE_SIZE_LIMIT: should be a valid integer"),
         ([], {"GOTRUE_JWT_EXP": "soon"}, "GOTRUE_JWT_EXP: should be a valid integer"),
         (
             ["--database-url", "mysql://x"],
             {},
             "GATEWAY_DATABASE_URL: must start with postgresql://",
         ),
-        (
-            ["--database-url", "postgresql://a:b@127.0.0.1:1/x"],
-            {},
-            "Cannot connect to the database",
-        ),
+        (NO_DATABASE, {}, "Cannot connect to the database"),
     ],
 )
 def test_what_is_wrong_is_one_readable_line(

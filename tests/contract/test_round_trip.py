@@ -23,7 +23,7 @@ from tests.models import Category, Level
 from amphibase import SERVICE, Caller
 
 examples = settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     database=None,
     suppress_health_check=[*HealthCheck],

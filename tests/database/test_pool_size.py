@@ -139,7 +139,7 @@ async def test_each_run_that_waits_too_long_raises_in_its_own_time(make_pool: Ma
     pool._acquire_timeout = 0.2
     first = asyncio.create_task(pool.run(PID))
     await asyncio.sleep(0)
-    pool._acquire_timeout = 5
+    pool._acquire_timeout = 2
     second = asyncio.create_task(pool.run(PID))
     done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
     assert done == {first}

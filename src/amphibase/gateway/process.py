@@ -101,7 +101,7 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
         if settings.database_url is None:
             server = stack.enter_context(_start_postgres(settings, folder))
         else:
-            _check_services()
+            _check_services(settings)
         from amphibase.server import loop_factory
 
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -298,10 +298,11 @@ def _status(settings: GatewaySettings, url: str, owner_url: str, inbox_url: str)
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _check_services() -> None:
+def _check_services(settings: GatewaySettings) -> None:
     from amphibase.gateway.build import check
 
     check()
+    _foreign_keys(settings.keys_of_others)
 
 
 def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
@@ -318,7 +319,7 @@ def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(start_on_free_port, place, settings.db_port, extensions)
         try:
-            _check_services()
+            _check_services(settings)
             for module in ("amphibase.gateway.setup", "amphibase.server"):
                 importlib.import_module(module)
         except BaseException:
