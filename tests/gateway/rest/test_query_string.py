@@ -389,6 +389,25 @@ def test_what_cannot_be_read_is_reported_as_by_the_grammar_of_postgrest(
     assert caught.value.details == f"unexpected {unexpected} expecting {expected}"
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "unexpected"),
+    [
+        ('ts::"x"', '(ts::"x")" (line 1, column 5)', r'"\""'),
+        ("id\nname", '(id\nname)" (line 1, column 3)', r"'\n'"),
+        ("id,a\u2192", '(id,a\u2192)" (line 1, column 5)', r"'\8594'"),
+        ("a\t\tb)", '(a\t\tb))" (line 1, column 17)', "'b'"),
+        ("a\x7f", '(a\x7f)" (line 1, column 2)', r"'\DEL'"),
+    ],
+)
+def test_only_the_character_is_escaped_as_by_haskell(
+    text: str, place: str, unexpected: str
+) -> None:
+    with pytest.raises(ParseError) as caught:
+        read(f"select={text}")
+    assert caught.value.message == f'"failed to parse select parameter {place}'
+    assert str(caught.value.details).startswith(f"unexpected {unexpected} ")
+
+
 def test_blanks_and_repeated_casts_and_joins_are_read_as_by_postgrest() -> None:
     assert read("select=r!inner!left(a) ,b")[0].select == (
         SelectRelation("r", (SelectField(A),), join="inner"),

@@ -21,6 +21,11 @@ _NEGATIVE_NUMBER = re.compile(r"-[0-9]*")
 _NAME_START = ("letter", "digit")
 _AFTER_INDEX = ("digit", '"->"', '"::"', '"."', '","', END)
 _IN_QUOTES = ('"\\\\"', '"\\""')
+_CONTROLS = (
+    *("NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", *"abtnvfr", "SO", "SI", "DLE", "DC1"),
+    *("DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US"),
+)
+_DELETE = 127
 
 
 class _Description(NamedTuple):
@@ -320,25 +325,36 @@ class Scanner:
 
     def _describe(self, failure: _Failure) -> _Description:
         at, expected, fitting = failure
-        unexpected = END
+        unexpected = summary = END
         if END in expected and at < len(self.text):
-            unexpected = f"'{self.text[at]}'"
+            unexpected, summary = _shown(self.text[at], "'"), f"'{self.text[at]}'"
         elif at + fitting < len(self.text):
-            unexpected = _escaped(self.text[at + fitting])
+            char = self.text[at + fitting]
+            unexpected, summary = _shown(char, '"'), f'"{char}"'
         details = f"unexpected {unexpected}"
-        summary = f"unexpected {unexpected} at character {at + 1}"
+        summary = f"unexpected {summary} at character {at + 1}"
         if expected:
             details += f" expecting {_alternatives(expected)}"
             summary = f"expected {_alternatives(expected)} at character {at + 1}"
-        source = _escaped(f"failed to parse {self._what} ({self.text})")
+        source = f'"failed to parse {self._what} ({self.text})"'
         line = self.text.count("\n", 0, at) + 1
-        column = at - self.text.rfind("\n", 0, at) + (len(self._before) if line == 1 else 0)
+        before = f"{self._before}{self.text[:at]}".rpartition("\n")[2]
+        column = len(before.expandtabs(8)) + 1
         return _Description(f"{source} (line {line}, column {column})", details, summary)
 
 
-def _escaped(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+def _shown(char: str, quote: str) -> str:
+    """Write a character as Haskell, in which PostgREST is written, shows one."""
+    code = ord(char)
+    if char in (quote, "\\"):
+        shown = f"\\{char}"
+    elif code < len(_CONTROLS):
+        shown = f"\\{_CONTROLS[code]}"
+    elif code == _DELETE:
+        shown = "\\DEL"
+    else:
+        shown = char if char.isascii() else f"\\{code}"
+    return f"{quote}{shown}{quote}"
 
 
 def _alternatives(expected: tuple[str, ...]) -> str:
