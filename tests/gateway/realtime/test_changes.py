@@ -204,6 +204,21 @@ async def test_a_binding_that_does_not_fit_is_a_system_error(
     assert message in payload["message"]
 
 
+async def test_a_join_that_waits_for_changes_fails_without_them(api: Api, connect: Connect) -> None:
+    await api.run(ITEMS)
+    wire = await connect(api)
+    right, wrong = {"event": "*", "schema": "shop"}, {"event": "*", "schema": 1}
+    options = {"wait": "true", "timeout": 1000}
+    reason = await wire.join(
+        ROOM, postgres_changes=[right, wrong], postgres_changes_options=options
+    )
+    assert reason.startswith("RealtimeDisabledForConfiguration: No subscription params provided")
+    await wire.join(ROOM, postgres_changes=[right], postgres_changes_options=options)
+    assert (await wire.receive())[4]["message"] == "Subscribed to PostgreSQL"
+    await api.run("INSERT INTO shop.items VALUES (1)")
+    assert (await wire.receive())[3] == "postgres_changes"
+
+
 @pytest.mark.parametrize(
     ("condition", "expected"),
     [
@@ -373,8 +388,12 @@ async def test_a_database_that_sends_no_changes_says_why(api: Api, connect: Conn
     )
     try:
         wire = await connect(api)
-        await wire.join(ROOM, postgres_changes=[{"event": "*", "schema": "shop"}])
+        changes = [{"event": "*", "schema": "shop"}]
+        options = {"wait": True}
+        failed = await wire.join(ROOM, postgres_changes=changes, postgres_changes_options=options)
+        await wire.join(ROOM, postgres_changes=changes)
         payload = (await wire.receive())[4]
+        assert failed == f"PostgresChangesSubscribeTimeout: {payload['message']}"
         await wire.push(ROOM, "access_token", {"access_token": api.token()})
         assert (await wire.receive())[4] == payload
         private = await connect(api)

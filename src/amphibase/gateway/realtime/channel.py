@@ -16,6 +16,8 @@ from amphibase.gateway.realtime.changes.subscriptions import Subscriptions
 from amphibase.gateway.realtime.context import RealtimeContext
 from amphibase.gateway.realtime.database_messages import read_newest
 from amphibase.gateway.realtime.errors import (
+    ChangesNotSent,
+    ChangesRejected,
     DatabaseUnreachable,
     MalformedRealtimeToken,
     NoLongerReadable,
@@ -124,7 +126,8 @@ class Channel:
             token: of the socket, which counts where the join has none.
 
         Raises:
-            RealtimeError: the token is not valid, or no policy lets its bearer read the topic.
+            RealtimeError: the token is not valid, no policy lets its bearer read the topic, or the
+                changes cannot be had that it waits for.
         """
         if config.token == "":
             raise MalformedRealtimeToken
@@ -136,6 +139,11 @@ class Channel:
         # which the subscriptions keep what they have read.
         reason = await context.start_feed() if config.needs_feed else None
         subscriptions = await _read_subscriptions(context, caller, config)
+        if config.changes and config.awaits_changes:
+            if reason is not None:
+                raise ChangesNotSent(f"{NO_CHANGES}: {reason}")
+            if subscriptions.errors:
+                raise ChangesRejected(subscriptions.errors[0])
         channel = cls(context, socket, name, join_ref, config, caller, left, readable)
         channel._subscribe(subscriptions, reason)
         if config.replay is not None:

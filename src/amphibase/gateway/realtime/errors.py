@@ -141,6 +141,18 @@ class InvalidReplay(RealtimeError):
     code = "UnableToReplayMessages"
 
 
+class ChangesRejected(RealtimeError):
+    """A join that waits for changes which it cannot have."""
+
+    code = "RealtimeDisabledForConfiguration"
+
+
+class ChangesNotSent(RealtimeError):
+    """A join that waits for changes while the database sends none."""
+
+    code = "PostgresChangesSubscribeTimeout"
+
+
 class NotReadable(RealtimeError):
     """A private channel that no policy lets the caller read."""
 

@@ -62,6 +62,7 @@ class JoinConfig:
         replay: which broadcasts of the database it wants that were sent before; None for none.
         reports_replication: whether it wants to know when broadcasts of the database come.
         changes: the changes of rows that it wants, as the client writes them.
+        awaits_changes: whether the join fails where these cannot be had; else a message says so.
         names_changes: whether changes come as events of the name of their operation, as for the
             clients before 2022, which have no configuration: the topic says what they want.
         token: an access token that counts instead of the socket's; None for that.
@@ -75,6 +76,7 @@ class JoinConfig:
     replay: Replay | None
     reports_replication: bool
     changes: Sequence[Mapping[str, Any]]
+    awaits_changes: bool
     names_changes: bool
     token: str | None
 
@@ -106,6 +108,7 @@ class JoinConfig:
             replay=Replay.read(broadcast.get("replay"), is_private=is_private),
             reports_replication=_flag(broadcast.get("replication_ready")),
             changes=_changes(config) if "config" in payload else _changes_of_name(name),
+            awaits_changes=_flag(_object(config.get("postgres_changes_options")).get("wait")),
             names_changes="config" not in payload,
             token=_token(payload),
         )
