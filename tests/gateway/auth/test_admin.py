@@ -117,31 +117,75 @@ async def test_a_password_hash_from_elsewhere_signs_in_and_is_replaced_where_it_
         ({"email": "none"}, 400, "validation_failed"),
         ({"phone": "none"}, 400, "validation_failed"),
         ({"email": "a@b.c", "password": PASSWORD, "password_hash": "x"}, 400, "validation_failed"),
-        ({"email": "a@b.c", "password": "x" * 2000}, 400, "validation_failed"),
-        ({"email": "a@b.c", "password_hash": "no hash"}, 400, "validation_failed"),
+        ({"email": "a@b.c", "password": "x" * 73}, 400, "validation_failed"),
+        ({"email": "a@b.c", "password_hash": "no hash"}, 500, "unexpected_failure"),
         (
             {"email": "a@b.c", "password_hash": HASHES["argon2id"].replace("m=64", "m=9999999")},
-            400,
-            "validation_failed",
+            500,
+            "unexpected_failure",
         ),
         (
             {"email": "a@b.c", "password_hash": HASHES["firebase"].replace("n=14", "n=20")},
-            400,
-            "validation_failed",
+            500,
+            "unexpected_failure",
         ),
         ({"email": "a@b.c", "id": "7"}, 400, "validation_failed"),
         ({"email": "a@b.c", "id": ID.replace("-", "x")}, 400, "validation_failed"),
         ({"email": "a@b.c", "ban_duration": "tomorrow"}, 400, "validation_failed"),
         ({"email": "a@b.c", "ban_duration": "9999999999h"}, 400, "validation_failed"),
-        ({"email": "known@example.com"}, 422, "email_exists"),
+        ({"email": "known@example.com", "phone": "none"}, 422, "email_exists"),
+        ({"phone": "15550001", "password": "x", "password_hash": "y"}, 422, "phone_exists"),
     ],
 )
 async def test_a_user_that_cannot_be_is_rejected(
     api: Api, body: dict[str, Any], status: int, code: str
 ) -> None:
-    await api.create("known@example.com")
+    await api.create("known@example.com", phone="15550001")
     assert rejection(await api.post("/admin/users", body, token=SERVICE)) == (status, code)
     assert len(api.rows("SELECT 1 FROM auth.users")) == 1
+
+
+async def test_a_new_user_is_checked_in_the_order_of_supabase_auth(api: Api) -> None:
+    body = {"email": "a@b.c", "password": "x" * 73, "id": "none", "ban_duration": "x"}
+    wrong = {
+        "password": "bcrypt: password length exceeds 72 bytes",
+        "id": "ID must conform to the uuid v4 format",
+        "ban_duration": 'invalid format for ban duration: time: invalid duration "x"',
+    }
+    for member, message in wrong.items():
+        response = await api.post("/admin/users", body, token=SERVICE)
+        assert (response.status_code, response.json()["message"]) == (400, message)
+        del body[member]
+    assert (await api.post("/admin/users", body, token=SERVICE)).status_code == 200
+
+
+@pytest.mark.parametrize("is_first_version", [False, True])
+async def test_what_the_database_rejects_of_an_administrator_is_a_fault_that_is_logged(
+    api: Api, caplog: pytest.LogCaptureFixture, is_first_version: bool
+) -> None:
+    known = await api.create(phone="15550001")
+    other = await api.create("bob@example.com")
+    path = f"/admin/users/{other['id']}"
+    headers = {"x-supabase-api-version": ""} if is_first_version else None
+    for method, to, body, message in (
+        ("PUT", path, {"phone": "15550001"}, "Error updating user"),
+        ("PUT", path, {"email": "ann@example.com"}, "Error updating user"),
+        (
+            "POST",
+            "/admin/users",
+            {"email": "new@example.com", "id": known["id"]},
+            "Database error creating new user",
+        ),
+    ):
+        caplog.clear()
+        response = await api.call(method, to, body, token=SERVICE, headers=headers)
+        assert response.status_code == 500
+        assert any(line.startswith(f"{message}: ") for line in caplog.messages)
+        if not is_first_version:
+            assert response.json() == {"code": "unexpected_failure", "message": message}
+        elif body != {"email": "ann@example.com"}:
+            assert response.json()["code"] == "23505"
+    assert len(api.rows("SELECT 1 FROM auth.users")) == 2
 
 
 @pytest.mark.parametrize(
@@ -297,9 +341,3 @@ async def test_a_user_administers_for_as_long_as_their_session(serve: ServeAuth)
     assert rejection(too_old) == (403, "session_expired")
     await api.ban(user["id"])
     assert rejection(await api.get("/admin/users", token=tokens[1])) == (403, "user_banned")
-
-
-async def test_an_id_that_someone_has_cannot_be_given_again(api: Api) -> None:
-    user = await api.create()
-    body = {"email": "new@example.com", "id": user["id"]}
-    assert rejection(await api.post("/admin/users", body, token=SERVICE)) == (422, "conflict")

@@ -14,12 +14,13 @@ from amphibase.accounts.passwords import check_hash
 from amphibase.accounts.users import merged
 from amphibase.column_defaults import utc_now
 from amphibase.database.sql_connection import SqlConnection
+from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction, factor_traits, user_traits
 from amphibase.gateway.auth.bearer import audience_of, claims_of, found_first, require_admin
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.durations import parse_signed_duration
-from amphibase.gateway.auth.errors import database_errors, invalid
+from amphibase.gateway.auth.errors import AuthError, database_errors, faults, invalid
 from amphibase.gateway.auth.pages import (
     Cursor,
     cursor_headers,
@@ -27,7 +28,11 @@ from amphibase.gateway.auth.pages import (
     read_cursor_page,
     read_page,
 )
-from amphibase.gateway.auth.password_policy import check_length, check_password
+from amphibase.gateway.auth.password_policy import (
+    MAX_NEW_PASSWORD_BYTES,
+    check_password,
+    is_too_long,
+)
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import changed_user, listed_user
 from amphibase.gateway.auth.serializers import factor as factor_json
@@ -69,54 +74,75 @@ async def create(core: Core, request: Request) -> Response:
     """Respond to `POST /admin/users`: a new user; without a password, none signs in."""
     role = await require_admin(core, request)
     body = await read(request, AdminUserBody)
-    email = email_of(body.email) if body.email else None
-    phone = phone_of(body.phone) if body.phone else None
-    if email is None and phone is None:
+    if not (body.email or body.phone):
         raise invalid("Cannot create a user without either an email or phone")
+    email, phone = await _free_addresses(core, body)
     if body.password is not None and body.password_hash:
         raise invalid("Only a password or a password hash should be provided")
-    banned_until = _banned_until(body.ban_duration)
-    hashed = body.password_hash
-    if hashed:
-        check_hash(hashed)
-    elif body.password:
-        check_length(body.password)
-        hashed = await core.passwords.hash(body.password)
+    hashed = await _hash_of(core, body)
     id = _new_id(body.id)
+    banned_until = _banned_until(body.ban_duration)
     providers = [name for name, address in (("email", email), ("phone", phone)) if address]
     now = utc_now()
     confirmed = {"email_verified": True} if email and body.email_confirm else {}
-    async with core.database.write() as connection:
-        if email:
-            with database_errors("saving new"):
+    with faults("Database error creating new user"):
+        async with core.database.write() as connection:
+            if email:
                 await core.engine.claim_address(connection, email)
-        await core.users.insert(
-            connection,
-            id=id,
-            aud=body.aud or audience_of(core, request, claims_of(core, request)),
-            role=body.role.strip() or DEFAULT_ROLE,
-            email=email,
-            phone=phone,
-            encrypted_password=hashed,
-            email_confirmed_at=now if email and body.email_confirm else None,
-            phone_confirmed_at=now if phone and body.phone_confirm else None,
-            raw_user_meta_data={**(body.user_metadata or {}), **confirmed},
-            raw_app_meta_data=merged(
-                {"provider": providers[0], "providers": providers}, body.app_metadata or {}
-            ),
-            banned_until=banned_until,
-        )
-        identities = [
-            await core.engine.users.add_identity(connection, id, provider, address)
-            for provider, address in (("email", email), ("phone", phone))
-            if address
-        ]
-        # Read again, as triggers of the project may have changed it; factors come later.
-        row = await core.engine.users.get(connection, id)
-        user = AuthUser(row, identities, factors=())
-        traits = {**user_traits(user.row), "provider": providers[0]}
-        await core.audit.record_admin(connection, role, AuditAction.SIGNED_UP, traits)
+            await core.users.insert(
+                connection,
+                id=id,
+                aud=body.aud or audience_of(core, request, claims_of(core, request)),
+                role=body.role.strip() or DEFAULT_ROLE,
+                email=email,
+                phone=phone,
+                encrypted_password=hashed,
+                email_confirmed_at=now if email and body.email_confirm else None,
+                phone_confirmed_at=now if phone and body.phone_confirm else None,
+                raw_user_meta_data={**(body.user_metadata or {}), **confirmed},
+                raw_app_meta_data=merged(
+                    {"provider": providers[0], "providers": providers}, body.app_metadata or {}
+                ),
+                banned_until=banned_until,
+            )
+            identities = [
+                await core.engine.users.add_identity(connection, id, provider, address)
+                for provider, address in (("email", email), ("phone", phone))
+                if address
+            ]
+            # Read again, as triggers of the project may have changed it; factors come later.
+            row = await core.engine.users.get(connection, id)
+            user = AuthUser(row, identities, factors=())
+            traits = {**user_traits(user.row), "provider": providers[0]}
+            await core.audit.record_admin(connection, role, AuditAction.SIGNED_UP, traits)
     return respond(changed_user(user, None))
+
+
+async def _free_addresses(core: Core, body: AdminUserBody) -> tuple[str | None, str | None]:
+    """Return the address and the number of a new user, each checked before the next is read."""
+    email = phone = None
+    async with core.database.read() as connection:
+        if body.email:
+            email = email_of(body.email)
+            await core.engine.check_address_free(connection, email)
+        if body.phone:
+            phone = phone_of(body.phone)
+            if await core.users.find_by_phone(connection, phone):
+                raise AuthError(codes.PHONE_EXISTS)
+    return email, phone
+
+
+async def _hash_of(core: Core, body: AdminUserBody) -> str:
+    """Return what is stored of the password of a new user; nothing where there is none."""
+    if body.password_hash:
+        with faults("Error creating user"):
+            check_hash(body.password_hash)
+        return body.password_hash
+    if not body.password:
+        return ""
+    if is_too_long(body.password):
+        raise invalid(f"bcrypt: password length exceeds {MAX_NEW_PASSWORD_BYTES} bytes")
+    return await core.passwords.hash(body.password)
 
 
 async def list_users(core: Core, request: Request) -> Response:
@@ -181,33 +207,33 @@ async def update(core: Core, request: Request) -> Response:
             values["encrypted_password"] = await core.passwords.hash(body.password)
     async with core.database.write() as connection:
         user = await core.users.get(connection, id, lock=True)
-        metadata = dict(user.row.raw_user_meta_data or {})
-        if body.email_confirm:
-            values["email_confirmed_at"] = user.row.email_confirmed_at or utc_now()
-            metadata["email_verified"] = True
-        if body.phone_confirm:
-            values["phone_confirmed_at"] = user.row.phone_confirmed_at or utc_now()
-        metadata = merged(metadata, body.user_metadata or {})
-        if metadata != (user.row.raw_user_meta_data or {}):
-            values["raw_user_meta_data"] = metadata
-        if body.app_metadata is not None:
-            known = user.row.raw_app_meta_data
-            values["raw_app_meta_data"] = merged(known, body.app_metadata)
-        values |= {"email": email} if email else {}
-        values |= {"phone": phone} if phone else {}
-        if email and email != user.row.email:
-            await core.engine.claim_address(connection, email, id)
-        if OUTSTANDING_ENDS & values.keys():
-            with database_errors("updating"):
+        with faults("Error updating user"):
+            metadata = dict(user.row.raw_user_meta_data or {})
+            if body.email_confirm:
+                values["email_confirmed_at"] = user.row.email_confirmed_at or utc_now()
+                metadata["email_verified"] = True
+            if body.phone_confirm:
+                values["phone_confirmed_at"] = user.row.phone_confirmed_at or utc_now()
+            metadata = merged(metadata, body.user_metadata or {})
+            if metadata != (user.row.raw_user_meta_data or {}):
+                values["raw_user_meta_data"] = metadata
+            if body.app_metadata is not None:
+                known = user.row.raw_app_meta_data
+                values["raw_app_meta_data"] = merged(known, body.app_metadata)
+            values |= {"email": email} if email else {}
+            values |= {"phone": phone} if phone else {}
+            if email and email != user.row.email:
+                await core.engine.claim_address(connection, email, id)
+            if OUTSTANDING_ENDS & values.keys():
                 await core.engine.revoke_outstanding(connection, user.row, **values)
-        else:
-            await core.users.change(connection, id, **values)
-        await _update_identities(core, connection, user, body, email, phone)
-        if body.password is not None:
-            await core.sessions.end(connection, id)
-        changed = await core.users.get(connection, id)
-        traits = user_traits(changed.row)
-        await core.audit.record_admin(connection, role, AuditAction.MODIFIED, traits)
+            else:
+                await core.users.change(connection, id, **values)
+            await _update_identities(core, connection, user, body, email, phone)
+            if body.password is not None:
+                await core.sessions.end(connection, id)
+            changed = await core.users.get(connection, id)
+            traits = user_traits(changed.row)
+            await core.audit.record_admin(connection, role, AuditAction.MODIFIED, traits)
     return respond(changed_user(changed, user))
 
 

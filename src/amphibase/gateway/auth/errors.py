@@ -199,6 +199,24 @@ def database_errors(action: str, *, shows_raised: bool = True) -> Iterator[None]
         raise _database_error(action, error, shows_raised=shows_raised) from error
 
 
+@contextmanager
+def faults(message: str) -> Iterator[None]:
+    """Report whatever goes wrong as a fault of the server with one message, and log the reason.
+
+    So does Supabase Auth where an administrator writes: a taken address or id is a fault, too.
+    """
+    try:
+        with translated_errors():
+            yield
+    except (InvalidValue, Retryable):
+        raise
+    except (AmphibaseError, AuthError) as error:
+        logger.error("%s: %s", message, error)
+        if raised := raised_error(error):
+            raise RejectedByProject(raised, message) from error
+        raise AuthError(codes.UNEXPECTED_FAILURE, message) from error
+
+
 def _database_error(action: str, error: Exception, *, shows_raised: bool) -> AuthError:
     logger.error("Database error %s user: %s", action, error)
     log_missing_right(error, "supabase_auth_admin", "auth")

@@ -44,7 +44,8 @@ async def violation(settings: AuthSettings, password: str) -> PasswordViolation 
 
 async def check_password(settings: AuthSettings, password: str) -> None:
     """Raise AuthError for a password that the policy does not allow."""
-    check_length(password)
+    if is_too_long(password):
+        raise invalid(f"Password cannot be longer than {MAX_NEW_PASSWORD_BYTES} characters")
     if error := await violation(settings, password):
         raise error
 
@@ -62,10 +63,9 @@ async def _has_leaked(settings: AuthSettings, password: str) -> bool:
         return False
 
 
-def check_length(password: str) -> None:
-    """Raise AuthError for a new password that is too long."""
-    if _size(password) > MAX_NEW_PASSWORD_BYTES:
-        raise invalid(f"Password cannot be longer than {MAX_NEW_PASSWORD_BYTES} characters")
+def is_too_long(password: str) -> bool:
+    """Return whether Supabase Auth could not hash a new password."""
+    return _size(password) > MAX_NEW_PASSWORD_BYTES
 
 
 def _size(password: str) -> int:
