@@ -195,6 +195,8 @@ async def test_the_location_of_content_is_the_same_for_the_same_content(
     for query in ("select=id,title&id=eq.1", "id=eq.1&select=id%2Ctitle"):
         response = await api.request(f"GET /works?{query}")
         assert response.headers["content-location"] == "/works?id=eq.1&select=id%2Ctitle"
+    response = await api.request("GET /works?id=gte.1&select=id&id=lt.1")
+    assert response.headers["content-location"] == "/works?id=gte.1,lt.1&select=id"
     response = await api.request("GET /notes")
     assert response.headers["content-location"] == "/notes"
 

@@ -138,10 +138,14 @@ def _location(path: str, query_string: str) -> str:
 
 @cached(1000)
 def _canonical(query_string: str) -> str:
-    """The parameters by name, with all encoded that may be."""
+    """The parameters by name, each name once, with all encoded that may be."""
     parameters = [_parameter(each) for each in query_string.split("&") if each]
     parameters.sort(key=itemgetter(0))
-    return "&".join([text for _, text in parameters])
+    texts: dict[str, str] = {}
+    for name, text in parameters:
+        earlier = texts.get(name)
+        texts[name] = text if earlier is None else f"{earlier},{text.partition('=')[2]}"
+    return "&".join(texts.values())
 
 
 def _parameter(text: str) -> tuple[str, str]:
