@@ -34,6 +34,8 @@ UTF8 = "; charset=utf-8"
          f"{OBJECT}+json;nulls=stripped{UTF8}", '{"id":5}'),
         ("/works?select=id,minutes&id=eq.5", f"{ARRAY}+json;nulls=stripped",
          f"{ARRAY}+json;nulls=stripped{UTF8}", '[{"id":5}]'),
+        ("/works?select=id,minutes&id=gte.4&order=id", f"{ARRAY}+json;nulls=stripped",
+         f"{ARRAY}+json;nulls=stripped{UTF8}", '[{"id":4,"minutes":45},{"id":5}]'),
         ("/works?select=id&id=eq.5", f"{ARRAY}+json", f"application/json{UTF8}", '[{"id":5}]'),
         # Of types that are preferred alike, the most specific.
         ("/works?select=id&id=eq.5", "*/*, text/csv", f"text/csv{UTF8}", "id\n5"),

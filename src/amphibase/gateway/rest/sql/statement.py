@@ -127,8 +127,8 @@ def compile_cursor(plan: ActionPlan) -> CompiledStatement:
 
 
 def separator_of(plan: ActionPlan) -> bytes:
-    """Return what json_agg() writes between the elements of the body."""
-    return b", " if plan.key.media.strip_nulls else b", \n "
+    """Return what json_agg() or json_strip_nulls() writes between the elements of the body."""
+    return b"," if plan.key.media.strip_nulls else b", \n "
 
 
 def compile_estimate(plan: ActionPlan) -> CompiledStatement | None:
@@ -201,11 +201,13 @@ def _body(plan: ActionPlan) -> tuple[str, str]:
                 "NULL",
             )
     if media.strip_nulls:
-        value = json = f"json_strip_nulls({json})"
+        json = f"json_strip_nulls({json})"
     if one or media.shape == "object":
         # Of more than one row this is no JSON, but then the response is an error.
         return f"coalesce(string_agg({json}::text, ','), 'null')", "NULL"
     array = f"json_agg({value})"
+    if media.strip_nulls:
+        array = f"json_strip_nulls({array})"
     body = f"coalesce({array}::text, '[]')"
     if has_cursor(plan):
         body = f"CASE WHEN pg_column_size({array}) > {MAX_BODY_BYTES} THEN NULL ELSE {body} END"
