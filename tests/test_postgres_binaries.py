@@ -158,6 +158,26 @@ def test_a_server_that_has_the_extensions_comes_first(
     assert find_binaries(17, extensions={"vector"}) == debian / "17" / "bin"
 
 
+def test_a_server_that_is_new_enough_comes_before_an_older_one_and_extensions_before_both(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debian = open_folder / "debian"
+    for major in ("16", "17"):
+        _fake_installation(debian / major / "bin", f"{major}.2")
+    on_path = _fake_installation(open_folder / "path", "15.1 (Debian)")
+    (open_folder / "share/extension").mkdir(parents=True)
+    (open_folder / "share/extension/vector.control").touch()
+    (on_path / "pg_config").write_text(f"#!/bin/sh\necho '{open_folder / 'share'}'\n")
+    (on_path / "pg_config").chmod(0o755)
+    monkeypatch.setattr(binaries, "DEBIAN", debian)
+    monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
+    monkeypatch.setattr(shutil, "which", _which_in(on_path))
+    assert find_binaries(preferred=15) == on_path
+    assert find_binaries(preferred=16) == debian / "17" / "bin"
+    assert find_binaries(preferred=18) == on_path
+    assert find_binaries(preferred=17, extensions={"vector"}) == on_path
+
+
 def _which_in(folder: Path) -> Any:
     return lambda name: str(folder / name) if (folder / name).exists() else None
 

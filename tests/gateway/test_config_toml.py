@@ -215,6 +215,10 @@ def test_what_has_no_effect_is_named_by_its_table(config: Path) -> None:
         enabled = true
         [auth.webauthn]
         rp_id = "localhost"
+        [remotes.production]
+        project_id = "abcdefghijklmnopqrst"
+        [remotes.production.auth]
+        enable_signup = false
         """
     )
     found = read_config()
@@ -223,7 +227,6 @@ def test_what_has_no_effect_is_named_by_its_table(config: Path) -> None:
         "auth.external.facebook",
         "auth.passkey.enabled",
         "auth.webauthn.rp_id",
-        "functions.hello",
         "storage.vector",
         "storage.vector.buckets",
     )
@@ -446,6 +449,7 @@ def test_buckets_have_limits_types_and_files(config: Path) -> None:
         ("[api", "is not TOML"),
         ("[db.seed]\nsql_paths = 'a.sql'", "db.seed.sql_paths must be a list"),
         ("[db.vault]\nkey = ['hush']", r"db\.vault\.key must be a text, such as \"env\(NAME\)\"$"),
+        ("[db]\nmajor_version = 'new'", "db.major_version must be a version of Postgres"),
         ("[auth]\nenable_signup = 3", "auth.enable_signup must be true or false"),
         ("[storage]\nfile_size_limit = 'much'", "storage.file_size_limit must be a size"),
         ("[auth]\npassword_requirements = 'long'", "auth.password_requirements must be one of"),

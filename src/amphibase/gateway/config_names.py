@@ -177,8 +177,9 @@ ALWAYS_ON = frozenset(
 
 NOT_HERE = frozenset(
     (
-        "project_id", "studio", "analytics", "edge_runtime", "experimental", "db.health_timeout",
-        "db.major_version", "db.shadow_port", "realtime.ip_version", "realtime.max_header_length",
+        "project_id", "studio", "analytics", "edge_runtime", "experimental", "remotes", "functions",
+        "db.health_timeout", "db.shadow_port", "realtime.ip_version", "realtime.max_header_length",
     )
 )  # fmt: skip
-"""Tables and keys about services that the gateway has not, and about containers."""
+"""Tables and keys about services that the gateway has not, about other projects, and about
+containers. The start names edge functions by their folders."""

