@@ -52,7 +52,7 @@ async def test_tables_that_no_role_may_use_are_found_and_opened(postgres: Server
                 "CREATE TABLE granted (id int, b int); GRANT UPDATE (b) ON granted TO service_role;"
                 "CREATE EXTENSION pg_stat_statements SCHEMA public"
             )
-            tables = await tables_without_grants(url, ["public", "shop", "gone"])
+            tables = await tables_without_grants(url, ["public", "shop", "storage", "gone"])
             assert [table.name for table in tables] == [
                 "public.notes",
                 "public.parts",
