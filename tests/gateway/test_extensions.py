@@ -1,11 +1,13 @@
 """The functions of extensions that a server lacks, beside those of the extensions themselves."""
 
+import json
 import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import bcrypt
+import jwt
 import psycopg
 import pytest
 
@@ -140,6 +142,31 @@ def test_what_is_wrong_or_not_here_is_an_error(
     with pytest.raises(psycopg.Error) as error:
         value(database, f"extensions.{call}")
     assert error.value.sqlstate == sqlstate
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+def test_tokens_are_signed_and_verified_as_by_others(database: Connection, algorithm: str) -> None:
+    secret = "a secret that is as long as HS512 wants it to be, or a little longer than that"
+    claims = {"sub": "Ann Ö>?", "role": "baker"}
+    call = "extensions.sign(%s::json, %s, %s)"
+    token = value(database, call, json.dumps(claims), secret, algorithm)
+    assert jwt.decode(token, secret, algorithms=[algorithm]) == claims
+
+    def verified(secret: str, **times: int) -> Any:
+        token = jwt.encode(claims | times, secret, algorithm)
+        valid = "(SELECT valid FROM extensions.verify(%s, %s, %s))"
+        return value(database, valid, token, "the key".ljust(64), algorithm)
+
+    assert verified("the key".ljust(64))
+    assert verified("the key".ljust(64), nbf=1, exp=99_999_999_999)
+    assert not verified("another key".ljust(64))
+    assert not verified("the key".ljust(64), exp=1)
+    assert not verified("the key".ljust(64), nbf=99_999_999_999)
+
+
+def test_a_token_that_names_no_hash_of_hmac_is_not_signed(database: Connection) -> None:
+    with pytest.raises(psycopg.Error):
+        value(database, "extensions.sign('{}', 'secret', 'none')")
 
 
 @pytest.mark.parametrize(

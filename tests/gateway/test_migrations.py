@@ -10,7 +10,7 @@ import pytest
 from tests.gateway.conftest import ProjectDatabase
 
 from amphibase.errors import ConfigurationError
-from amphibase.gateway.migrations import apply
+from amphibase.gateway.migrations import apply, required_extensions
 from amphibase.gateway.sql_script import split
 
 
@@ -165,10 +165,31 @@ async def test_what_cannot_run_in_a_transaction_runs_alone(
         'select pg_catalog.setval(\'"supabase_functions"."hooks_id_seq"\', 1, false);',
         'create extension if not exists "pgmq" with schema "pgmq"; select pgmq.create(\'Jobs\');'
         " alter table pgmq.q_jobs enable row level security;",
-        'create extension "pgjwt" with schema extensions; create extension http; create extension'
-        " pgtap; create function f() returns int language plpgsql as"
-        " $$ begin return (select status from http_get('http://127.0.0.1:9/')); end $$;"
+        'create extension "pgjwt" with schema extensions; create extension pgtap;'
+        " select payload, valid from extensions.verify(sign('{\"sub\": 1}', 'secret'), 'secret');"
         " comment on schema public is e'@graphql({\"inflect_names\": true})';",
+        "create extension http with schema extensions; create function f() returns int language sql"
+        " as $$ select status from extensions.http_post('http://127.0.0.1:9/', '{}', 'a/b') $$;"
+        " create function g() returns text language plpgsql as $$"
+        " declare response extensions.http_response; begin"
+        " response := http(('GET', 'http://127.0.0.1:9/?q=' || urlencode('a&b'),"
+        " array[http_header('Accept', 'text/html')], null, null)::http_request);"
+        " return response.content; end $$; select f(), g();",
+        "create function collect() returns text language plpgsql as $$"
+        " declare result net.http_response_result; begin"
+        " result := net.http_collect_response(net.http_get('http://127.0.0.1:9/'), async := false);"
+        " return (result.response).body; end $$; select collect();",
+        'create extension pg_tle; drop extension if exists "ann@recipes";'
+        " select pgtle.uninstall_extension_if_exists('ann@recipes');"
+        " select pgtle.install_extension('ann@recipes', '1', 'recipes', 'create table recipes ()');"
+        " create extension \"ann@recipes\" version '1';"
+        " select dbdev.install('bob-tests'); create extension if not exists \"bob-tests\";",
+        "do $$\nbegin\n  create extension if not exists pg_net with schema extensions;\n"
+        "  execute 'create extension pg_cron';\n  create extension if not exists citext;\nend $$;"
+        " create table t (i citext);",
+        "select pgmq.create('tasks'); select * from pgmq.read('tasks', 30, 1, '{\"kind\": 1}');"
+        " grant execute on function pgmq.read(text, integer, integer, jsonb) to anon;"
+        " select pgmq.detach_archive('tasks');",
     ],
 )
 async def test_what_they_mention_of_the_platform_is_there(
@@ -313,6 +334,82 @@ async def test_any_other_extension_that_is_missing_is_reported_with_the_package_
         r"postgresql-\d+-timescaledb",
     ):
         await apply(project.owner, folder)
+
+
+async def test_a_statement_that_fails_names_the_extensions_that_were_skipped_for_it(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    (folder / "migrations/1_a.sql").write_text(
+        "create extension pg_jsonschema; create extension pg_net; create table t (j json);"
+    )
+    failing = folder / "migrations/2_b.sql"
+    failing.write_text("alter table t add check (json_matches_schema('{}', j));")
+    with pytest.raises(
+        ConfigurationError, match=r"2_b.sql:1: function json_matches_schema.*does"
+    ) as e:
+        await apply(project.owner, folder)
+    assert "Skipped, since this server lacks them: pg_jsonschema; " in str(e.value)
+    failing.write_text("select 1 / 0;")
+    with pytest.raises(ConfigurationError, match=r"2_b\.sql:1: division by zero$"):
+        await apply(project.owner, folder)
+    failing.write_text(
+        "\ndo $$ begin if not exists (select from pg_extension where extname = 'pg_net') then"
+        " raise 'no pg_net'; end if; end $$;"
+    )
+    with pytest.raises(ConfigurationError, match=r"no pg_net. Skipped.* them: pg_net; "):
+        await apply(project.owner, folder)
+
+
+async def test_rows_that_only_psql_reads_are_named(project: ProjectDatabase, folder: Path) -> None:
+    (folder / "migrations/1_a.sql").write_text("create table t (i int);")
+    (folder / "seed.sql").write_text("\nCOPY public.t (i) FROM stdin;\n1\n\\.\n")
+    with pytest.raises(
+        ConfigurationError, match=r"seed.sql:2: only psql reads the rows.*as INSERT"
+    ):
+        await apply(project.owner, folder)
+
+
+async def test_the_first_migration_of_an_early_version_of_the_cli_is_skipped(
+    project: ProjectDatabase, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("20211101000000_init.sql", "20211201000000_init.sql"):
+        (folder / "migrations" / name).write_text("create table t (i int);")
+    assert await apply(project.owner, folder) == ["20211201000000_init.sql"]
+    assert "20211101000000_init.sql is skipped, as by the CLI" in caplog.text
+    (folder / "migrations/20211101000000_init.sql").unlink()
+    (folder / "migrations/20211201000000_init.sql").unlink()
+    (folder / "migrations/20211209000000_init.sql").write_text("create table u (i int);")
+    assert await apply(project.owner, folder) == ["20211209000000_init.sql"]
+
+
+async def test_a_server_that_is_older_than_the_project_is_named(
+    project: ProjectDatabase, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "migrations/1_a.sql").write_text("select 1;")
+    (folder / "config.toml").write_text("[db]\nmajor_version = 14")
+    await apply(project.owner, folder)
+    assert not caplog.records
+    (folder / "config.toml").write_text("[db]\nmajor_version = 1000")
+    await apply(project.owner, folder)
+    assert "db.major_version is 1000, and this server is Postgres" in caplog.text
+
+
+async def test_a_job_that_is_not_there_cannot_be_unscheduled(project: ProjectDatabase) -> None:
+    with psycopg.connect(project.owner, autocommit=True) as connection:
+        connection.execute("SELECT cron.schedule('nightly', '0 3 * * *', 'select 1')")
+        connection.execute("SELECT cron.unschedule('nightly')")
+        for job in ("'nightly'", "0::bigint"):
+            with pytest.raises(psycopg.Error, match="could not find valid entry for job"):
+                connection.execute(f"SELECT cron.unschedule({job})".encode())
+
+
+def test_extensions_that_the_server_has_to_bring_are_found_in_blocks_too(folder: Path) -> None:
+    (folder / "migrations/1_a.sql").write_text(
+        'create extension citext; create extension pg_net; create extension "ann@recipes";\n'
+        "do $$ begin create extension if not exists vector with schema extensions;\n"
+        "execute 'create extension hstore;'; end $$; drop extension postgis;"
+    )
+    assert required_extensions(folder) == {"citext", "vector", "hstore"}
 
 
 async def test_two_migrations_of_one_version_are_rejected(

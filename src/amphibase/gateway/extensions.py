@@ -1,19 +1,25 @@
 """What becomes of `CREATE EXTENSION` where the server lacks the extension."""
 
 import re
+from collections.abc import Callable, Iterator
 
-PROVIDED = frozenset({"uuid-ossp", "pgcrypto"})
+PROVIDED = frozenset({"uuid-ossp", "pgcrypto", "pgjwt"})
 """A project has their functions on every server."""
 
 PLATFORM = frozenset(
     {
         "http", "hypopg", "index_advisor", "pg_cron", "pg_graphql", "pg_hashids", "pg_jsonschema",
-        "pg_net", "pg_stat_monitor", "pg_stat_statements", "pg_tle", "pgaudit", "pgjwt", "pgmq",
+        "pg_net", "pg_repack", "pg_stat_monitor", "pg_stat_statements", "pg_tle", "pgaudit", "pgmq",
         "pgsodium", "pgtap", "plan_filter", "plpgsql_check", "plv8", "safeupdate",
         "supabase_vault", "supautils", "wrappers",
     }
 )  # fmt: skip
 """Extensions that no table depends on: a project works without them."""
+
+WITH_FUNCTIONS = frozenset(
+    {"http", "pg_cron", "pg_graphql", "pg_net", "pg_tle", "pgmq", "supabase_vault"}
+)
+"""Those of them whose functions a project has all the same, though most do nothing."""
 
 WHEEL = frozenset({"vector"})
 """Extensions that the Postgres of the extra `postgres` has, and Debian's own packages have not."""
@@ -52,6 +58,19 @@ _ABOUT = re.compile(
 )
 
 
+_BLOCK = re.compile(r"do\b", re.IGNORECASE)
+
+_IN_BLOCK = re.compile(
+    r"""
+    \b (?: execute \s+ ' \s* (?P<executed> create \s+ extension\b [^';]* ) ;? \s* '
+      | (?P<plain> create \s+ extension\b [^';]* )
+    ) \s* ;
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""A statement in the body of `DO`, which PL/pgSQL runs as it is or as a text."""
+
+
 def named_in(statement: str) -> str | None:
     """Return the extension that a statement makes, changes, drops or comments; None for all others,
     and for DROP … IF EXISTS, which needs no extension."""
@@ -61,13 +80,36 @@ def named_in(statement: str) -> str | None:
     return found["quoted"] or found["plain"].lower()
 
 
-def required_by(statement: str) -> str | None:
-    """Return the extension that a statement makes and that the server has to bring; else None."""
-    found = _ABOUT.match(statement)
-    name = named_in(statement)
-    if found is None or found["create"] is None or name in PROVIDED | PLATFORM:
-        return None
-    return name
+def is_dispensable(extension: str) -> bool:
+    """Return whether a project starts without an extension that the server lacks: one of the
+    platform, or a package of database.dev, whose names have a hyphen or an @."""
+    return extension in PLATFORM or (
+        extension not in PROVIDED and bool(re.search("[@-]", extension))
+    )
+
+
+def made_by(statement: str) -> Iterator[str]:
+    """Yield the extensions that a statement makes, in the body of `DO` too."""
+    if _BLOCK.match(statement):
+        for found in _IN_BLOCK.finditer(statement):
+            yield named_in(found["executed"] or found["plain"]) or ""
+    elif (about := _ABOUT.match(statement)) and about["create"]:
+        yield named_in(statement) or ""
+
+
+def without(statement: str, is_skipped: Callable[[str], bool]) -> str:
+    """Return a statement without the extensions that the body of `DO` makes and that are skipped;
+    its lines keep their numbers."""
+    if not _BLOCK.match(statement):
+        return statement
+
+    def replaced(found: re.Match[str]) -> str:
+        name = named_in(found["executed"] or found["plain"])
+        if name is None or not is_skipped(name):
+            return found[0]
+        return "NULL;" + "\n" * found[0].count("\n")
+
+    return _IN_BLOCK.sub(replaced, statement)
 
 
 def advice(extension: str, major: int) -> str:

@@ -5,9 +5,10 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from glob import glob
 from pathlib import Path
 
@@ -38,6 +39,16 @@ _ALONE = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 """Statements that Postgres runs outside a transaction alone."""
+
+_FROM_STDIN = re.compile(r"copy\b .* \bfrom \s+ stdin\b", re.VERBOSE | re.IGNORECASE | re.DOTALL)
+
+_UNDEFINED = frozenset({"3F000", "42704", "42883"})
+"""SQLSTATE of a schema, type or function that is not there."""
+
+_OLD_INIT = re.compile(r"(\d{14})_init\.sql")
+_OLD_INIT_ENDS = "20211209000000"
+"""What the first versions of the CLI drew from a new project (`shouldSkip` in its
+`pkg/migration/list.go`)."""
 
 _TABLE_VERSION = re.compile(
     r'insert \s+ into \s+ "? (?: auth | storage ) "? \. "? amphibase_version \b',
@@ -97,6 +108,7 @@ async def apply(url: str, folder: Path, config: ProjectConfig | None = None) -> 
         await connection.execute(_NOTES.encode())
         await connection.commit()
         await vault.store(connection, config.vault)
+        _check_version(connection, config.postgres_major)
         runner = _Runner(connection, await _available(connection), folder)
         if roles.exists() and await runner.run_once(roles):
             done.append(roles.name)
@@ -123,19 +135,32 @@ def required_extensions(folder: Path) -> frozenset[str]:
     Raises:
         ConfigurationError: a file cannot be read.
     """
-    scripts = map(_read, (folder / "migrations").glob("*.sql"))
-    names = (
-        extensions.required_by(statement.text)
-        for script in scripts
-        if "extension" in script.lower()
-        for statement in split(script)
+    provided = extensions.PROVIDED
+    return frozenset(
+        name
+        for name in _extensions_made_in(folder)
+        if name not in provided and not extensions.is_dispensable(name)
     )
-    return frozenset(name for name in names if name is not None)
+
+
+def _extensions_made_in(folder: Path) -> Iterator[str]:
+    for path in sorted((folder / "migrations").glob("*.sql")):
+        script = _read(path)
+        if "extension" in script.lower():
+            for statement in split(script):
+                yield from extensions.made_by(statement.text)
 
 
 def _find_migrations(folder: Path) -> list[Migration]:
     found: dict[str, Migration] = {}
-    for path in sorted(folder.glob("*.sql")):  # the CLI's order: by the name, not the number
+    paths = sorted(folder.glob("*.sql"))  # the CLI's order: by the name, not the number
+    if paths and (first := _OLD_INIT.fullmatch(paths[0].name)) and first[1] < _OLD_INIT_ENDS:
+        logger.warning(
+            "%s is skipped, as by the CLI: before December 2021 the first migration was what a "
+            "project has; rename it to apply it",
+            paths.pop(0),
+        )
+    for path in paths:
         name = FILE_NAME.fullmatch(path.name)
         if name is None:
             logger.warning(
@@ -174,6 +199,18 @@ def _scripts(path: Path) -> list[Path]:
 
 def _name_in(folder: Path, path: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _check_version(connection: AsyncConnection, wanted: int) -> None:
+    major = connection.info.server_version // 10000
+    if major < wanted:
+        logger.warning(
+            "db.major_version is %d, and this server is Postgres %d: migrations that need the "
+            "newer one fail; install it (pip install 'amphibase[postgres]') and start on a new "
+            "folder with --data-dir, or name such a server with --database-url",
+            wanted,
+            major,
+        )
 
 
 async def _available(connection: AsyncConnection) -> frozenset[str]:
@@ -219,8 +256,9 @@ class _Runner:
     async def _run(self, path: Path, statements: Iterable[ScriptStatement]) -> None:
         # What one file sets for its session is nothing to the next.
         await self._connection.execute("RESET ALL")
-        for statement in statements:
-            if not self._wanted(path, statement):
+        for written in statements:
+            statement = self._prepared(path, written)
+            if statement is None:
                 continue
             try:
                 if _ALONE.match(statement.text):
@@ -230,7 +268,9 @@ class _Runner:
                 else:
                     await self._connection.execute(statement.text.encode())
             except psycopg.Error as error:
-                raise ConfigurationError(_told(path, statement, error)) from error
+                raise ConfigurationError(
+                    _told(path, statement, error) + self._missing(statement, error)
+                ) from error
 
     async def _run_unless_there(self, statement: ScriptStatement) -> None:
         """Run a statement of the file of roles: another database of the server may have them."""
@@ -246,26 +286,63 @@ class _Runner:
         finally:
             await self._connection.set_autocommit(False)
 
-    def _wanted(self, path: Path, statement: ScriptStatement) -> bool:
-        """Return whether to run a statement: a missing extension is skipped or an error."""
+    def _prepared(self, path: Path, statement: ScriptStatement) -> ScriptStatement | None:
+        """Return what to run of a statement, None for nothing: a missing extension is skipped or
+        an error."""
         if _TABLE_VERSION.match(statement.text):
-            return False
+            return None
+        if _FROM_STDIN.match(statement.text):
+            raise ConfigurationError(
+                f"{path}:{statement.line}: only psql reads the rows that follow COPY … FROM stdin: "
+                "dump them as INSERT (supabase db dump --data-only), or run psql -f on DB_URL"
+            )
+        skipped = partial(self._is_skipped, path, statement)
         name = extensions.named_in(statement.text)
-        if name is None or name in self._available or name in extensions.PROVIDED:
-            return name is None or name in self._available
-        if name in extensions.PLATFORM:
+        if name is None:
+            return replace(statement, text=extensions.without(statement.text, skipped))
+        if name in self._available:
+            return statement
+        if skipped(name):
+            return None
+        major = self._connection.info.server_version // 10000
+        raise ConfigurationError(
+            f"{path}:{statement.line}: Postgres {major} here lacks the extension {name}; "
+            f"{extensions.advice(name, major)}--database-url"
+        )
+
+    def _is_skipped(self, path: Path, statement: ScriptStatement, extension: str) -> bool:
+        """Return whether a project does without an extension; a warning says so where its
+        functions are not there either."""
+        if extension in self._available:
+            return False
+        if extension in extensions.PROVIDED:
+            return True
+        if extensions.is_dispensable(extension):
             logger.warning(
                 "%s:%d: the extension %s is skipped: this server lacks it",
                 path,
                 statement.line,
-                name,
+                extension,
             )
-            return False
-        info = self._connection.info
-        major = info.server_version // 10000
-        raise ConfigurationError(
-            f"{path}:{statement.line}: Postgres {major} here lacks the extension {name}; "
-            f"{extensions.advice(name, major)}--database-url"
+            return True
+        return False
+
+    def _missing(self, statement: ScriptStatement, error: psycopg.Error) -> str:
+        """Say which extensions were skipped, where a statement may have failed for that."""
+        skipped = [
+            name
+            for name in dict.fromkeys(_extensions_made_in(self._folder))
+            if name not in self._available | extensions.PROVIDED
+            and (
+                name in statement.text
+                or (error.sqlstate in _UNDEFINED and name not in extensions.WITH_FUNCTIONS)
+            )
+        ]
+        if not skipped:
+            return ""
+        return (
+            f". Skipped, since this server lacks them: {', '.join(skipped)}; where the statement "
+            "needs one of them, leave it out, or name a server that has it with --database-url"
         )
 
 

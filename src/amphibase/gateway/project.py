@@ -2,11 +2,11 @@
 
 `roles.sql` holds what belongs to the server, `project_tables.sql` the tables of `auth` and
 `storage`, `upstream.sql` what these have for features that are not here, `project.sql` what else
-belongs to the database, `realtime.sql` and `outbox.sql` what Realtime needs of it, `platform.sql`
-and `queues.sql` what migrations mention of services that are not here, and `pgcrypto.sql` and
-`uuid_ossp.sql` stand for extensions that the server lacks. A database that has all of it is known
-by a mark, so that opening it again takes one query; that of what Realtime reads nothing was dropped
-is looked at.
+belongs to the database, `realtime.sql` and `outbox.sql` what Realtime needs of it, `platform.sql`,
+`queues.sql` and `http.sql` what migrations mention of services that are not here, and
+`pgcrypto.sql`, `uuid_ossp.sql` and `pgjwt.sql` stand for extensions that the server lacks. A
+database that has all of it is known by a mark, so that opening it again takes one query; that of
+what Realtime reads nothing was dropped is looked at.
 
 The superuser makes the project and applies migrations; the services sign in as `service_roles`
 says.
@@ -49,12 +49,17 @@ OBJECTS = tuple(
         "outbox.sql",
         "platform.sql",
         "queues.sql",
+        "http.sql",
     )
 )
 """In this order: the second grants what the first makes, and says who owns it."""
 
-SUBSTITUTES = {"pgcrypto": SCHEMA / "pgcrypto.sql", "uuid-ossp": SCHEMA / "uuid_ossp.sql"}
-"""Scripts for servers that lack an extension; the second uses the first."""
+SUBSTITUTES = {
+    "pgcrypto": SCHEMA / "pgcrypto.sql",
+    "uuid-ossp": SCHEMA / "uuid_ossp.sql",
+    "pgjwt": SCHEMA / "pgjwt.sql",
+}
+"""Scripts for servers that lack an extension; the others use the first."""
 
 REVISIONS = SCHEMA / "migrations"
 
@@ -251,10 +256,14 @@ async def _read_state(connection: AsyncConnection) -> _State:
 
 async def _substitute_extensions(connection: AsyncConnection) -> None:
     """Make the functions of the extensions that the server lacks."""
-    cursor = await connection.execute("SELECT extname FROM pg_extension")
-    installed = {name for (name,) in await cursor.fetchall()}
+    # A new project has the first two, where the server does; the third is for migrations to make.
+    cursor = await connection.execute(
+        "SELECT name FROM pg_available_extensions"
+        " WHERE installed_version IS NOT NULL OR name = 'pgjwt'"
+    )
+    there = {name for (name,) in await cursor.fetchall()}
     for extension, script in SUBSTITUTES.items():
-        if extension not in installed:
+        if extension not in there:
             await connection.execute(script.read_bytes())
 
 

@@ -74,15 +74,25 @@ BEGIN
         $create$);
         PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION cron.unschedule(job_id bigint) RETURNS boolean
-            LANGUAGE sql
-            AS 'WITH gone AS (DELETE FROM cron.job WHERE jobid = $1 RETURNING 1)
-                SELECT EXISTS (SELECT FROM gone)'
+            LANGUAGE plpgsql AS $body$
+            BEGIN
+                DELETE FROM cron.job WHERE jobid = $1;
+                IF NOT FOUND THEN
+                    RAISE EXCEPTION 'could not find valid entry for job %', $1;
+                END IF;
+                RETURN true;
+            END $body$
         $create$);
         PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION cron.unschedule(job_name text) RETURNS boolean
-            LANGUAGE sql
-            AS 'WITH gone AS (DELETE FROM cron.job WHERE jobname = $1 RETURNING 1)
-                SELECT EXISTS (SELECT FROM gone)'
+            LANGUAGE plpgsql AS $body$
+            BEGIN
+                DELETE FROM cron.job WHERE jobname = $1;
+                IF NOT FOUND THEN
+                    RAISE EXCEPTION 'could not find valid entry for job ''%''', $1;
+                END IF;
+                RETURN true;
+            END $body$
         $create$);
         PERFORM pg_temp.create_missing($create$
         CREATE FUNCTION cron.schedule_in_database(
@@ -168,6 +178,51 @@ BEGIN
             error_msg text,
             created timestamptz NOT NULL DEFAULT now()
         );
+        IF to_regtype('net.http_response_result') IS NULL THEN
+            CREATE TYPE net.request_status AS ENUM ('PENDING', 'SUCCESS', 'ERROR');
+            CREATE TYPE net.http_response AS (status_code integer, headers jsonb, body text);
+            CREATE TYPE net.http_response_result AS (
+                status net.request_status, message text, response net.http_response
+            );
+        END IF;
+        PERFORM pg_temp.create_missing($create$
+        CREATE FUNCTION net._http_collect_response(request_id bigint, async boolean DEFAULT true)
+            RETURNS net.http_response_result LANGUAGE sql
+            AS 'SELECT (''ERROR'', ''No request is sent here'', NULL)::net.http_response_result'
+        $create$);
+        PERFORM pg_temp.create_missing($create$
+        CREATE FUNCTION net.http_collect_response(request_id bigint, async boolean DEFAULT true)
+            RETURNS net.http_response_result LANGUAGE sql
+            AS 'SELECT net._http_collect_response($1, $2)'
+        $create$);
+        PERFORM pg_temp.create_missing($create$
+        CREATE FUNCTION net.check_worker_is_up() RETURNS void LANGUAGE sql AS ''
+        $create$);
+        PERFORM pg_temp.create_missing($create$
+        CREATE FUNCTION net.worker_restart() RETURNS boolean LANGUAGE sql AS 'SELECT true'
+        $create$);
+    END IF;
+
+    -- Packages of database.dev; those that a migration makes extensions of are skipped.
+    IF 'pg_tle' <> ALL (available) AND to_regnamespace('pgtle') IS NULL THEN
+        CREATE SCHEMA pgtle;
+        CREATE FUNCTION pgtle.install_extension(
+            name text, version text, description text, ext text, requires text[] DEFAULT NULL
+        ) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+        CREATE FUNCTION pgtle.install_update_path(
+            name text, fromvers text, tovers text, ext text
+        ) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+        CREATE FUNCTION pgtle.set_default_version(name text, version text) RETURNS boolean
+            LANGUAGE sql AS 'SELECT true';
+        CREATE FUNCTION pgtle.uninstall_extension(extname text) RETURNS boolean
+            LANGUAGE sql AS 'SELECT true';
+        CREATE FUNCTION pgtle.uninstall_extension_if_exists(extname text) RETURNS boolean
+            LANGUAGE sql AS 'SELECT false';
+        IF to_regnamespace('dbdev') IS NULL THEN
+            CREATE SCHEMA dbdev;
+            CREATE FUNCTION dbdev.install(package_name text) RETURNS boolean
+                LANGUAGE sql AS 'SELECT true';
+        END IF;
     END IF;
 
     IF 'pg_graphql' <> ALL (available) AND to_regnamespace('graphql') IS NULL THEN

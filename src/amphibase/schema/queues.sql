@@ -88,7 +88,7 @@ BEGIN
     $create$);
 
     PERFORM pg_temp.create_missing($create$
-    CREATE FUNCTION pgmq.read(queue_name text, vt integer, qty integer)
+    CREATE FUNCTION pgmq.read(queue_name text, vt integer, qty integer, conditional jsonb)
     RETURNS SETOF pgmq.message_record LANGUAGE plpgsql AS $body$
     BEGIN
         RETURN QUERY EXECUTE format(
@@ -96,12 +96,22 @@ BEGIN
             SET vt = clock_timestamp() + make_interval(secs => $1), read_ct = q.read_ct + 1
             FROM (
                 SELECT msg_id FROM pgmq.%1$I WHERE vt <= clock_timestamp()
+                    AND ($3 = ''{}'' OR message @> $3)
                 ORDER BY msg_id LIMIT $2 FOR UPDATE SKIP LOCKED
             ) AS due
             WHERE q.msg_id = due.msg_id
             RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message', 'q_' || lower($1))
-            USING $2, $3;
+            USING $2, $3, $4;
     END $body$
+    $create$);
+
+    PERFORM pg_temp.create_missing($create$
+    CREATE FUNCTION pgmq.read(queue_name text, vt integer, qty integer)
+    RETURNS SETOF pgmq.message_record LANGUAGE sql AS 'SELECT * FROM pgmq.read($1, $2, $3, ''{}'')'
+    $create$);
+
+    PERFORM pg_temp.create_missing($create$
+    CREATE FUNCTION pgmq.detach_archive(queue_name text) RETURNS void LANGUAGE sql AS ''
     $create$);
 
     PERFORM pg_temp.create_missing($create$
