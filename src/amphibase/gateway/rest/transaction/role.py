@@ -94,7 +94,7 @@ class RoleResolver:
             raise AnonymousDisabled
         name = (role or self._anonymous or "").encode(errors="replace").decode()
         # By the module that read them: it writes numbers of any size, and what no text can hold.
-        text = json.dumps({**claims, "role": name}, separators=(",", ":"))
+        text = json.dumps({**claims, "role": name}, separators=(",", ":"), sort_keys=True)
         return RequestRole(name, text, is_anonymous=name == self._anonymous)
 
 
