@@ -36,6 +36,11 @@ async def test_what_there_is_not_is_rejected(
     assert response.headers["proxy-status"] == f"PostgREST; error={code}"
 
 
+async def test_a_function_without_a_name_is_looked_for(api: DataApi) -> None:
+    response = await api.request("GET /rpc/")
+    assert (response.status_code, response.json()["code"]) == (404, "PGRST202")
+
+
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [

@@ -134,7 +134,7 @@ def _target(path: str) -> tuple[Kind, str]:
         return "root", ""
     if len(parts) == 1:
         return "table", parts[0]
-    if len(parts) == 2 and parts[0] == "rpc" and parts[1]:
+    if len(parts) == 2 and parts[0] == "rpc":
         return "function", parts[1]
     raise InvalidResourcePath
 
