@@ -63,6 +63,26 @@ async def test_providers_of_a_projects_data_are_shown_without_their_secret(api: 
 
 
 @pytest.mark.usefixtures("providers")
+async def test_there_are_no_more_than_the_settings_allow(serve: ServeAuth) -> None:
+    api = await serve(custom_oauth_max_providers=3)
+    answers = [
+        await api.post(PATH, {**OAUTH, "identifier": f"custom:{name}"}, token=SERVICE)
+        for name in ("third", "fourth")
+    ]
+    assert answers[0].status_code == 201, answers[0].text
+    assert rejection(answers[1]) == (400, "over_custom_provider_quota")
+
+
+@pytest.mark.usefixtures("providers")
+async def test_they_send_browsers_back_to_a_url_of_their_own(serve: ServeAuth) -> None:
+    api = await serve(custom_oauth_external_url="https://login.example.com/auth/v1/")
+    assert (await api.post(PATH, {**OAUTH, "identifier": "custom:third"}, token=SERVICE)).is_success
+    begun = await api.get(f"/authorize?provider=custom:third&redirect_to={APP}")
+    back = parse_qs(urlsplit(begun.headers["location"]).query)["redirect_uri"]
+    assert back == ["https://login.example.com/auth/v1/callback"]
+
+
+@pytest.mark.usefixtures("providers")
 async def test_what_is_sent_is_changed_and_the_rest_stays(api: Api) -> None:
     body = {
         "name": "Other", "scopes": ["email"], "enabled": False, "attribute_mapping": {"a": "b"},

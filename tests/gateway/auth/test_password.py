@@ -249,7 +249,7 @@ async def test_a_phone_and_an_unknown_grant_are_rejected_by_name(api: Api) -> No
     phone = {"phone": "+4912345", "password": PASSWORD}
     response = await api.post("/token?grant_type=password", phone)
     assert rejection(response) == (422, "phone_provider_disabled")
-    for body in ({"chain": "solana"}, {"chain": "ethereum"}):
+    for body in ({"chain": "solana"}, {"chain": "ethereum"}, {}):
         wallet = await api.post("/token?grant_type=web3", body)
         assert rejection(wallet) == (422, "web3_provider_disabled")
     unknown = await api.post("/token?grant_type=nothing", {})

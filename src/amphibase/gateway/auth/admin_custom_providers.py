@@ -57,6 +57,8 @@ _ALL = text(
     " WHERE CAST(:type AS text) IS NULL OR provider_type = :type ORDER BY created_at DESC, id"
 )
 _ONE = text("SELECT * FROM auth.custom_oauth_providers WHERE identifier = :identifier")
+_COUNT = text("SELECT count(*) FROM auth.custom_oauth_providers")
+_LOCK = text("LOCK TABLE auth.custom_oauth_providers IN SHARE ROW EXCLUSIVE MODE")
 _DELETE = text("DELETE FROM auth.custom_oauth_providers WHERE identifier = :identifier")
 _JSON = ("attribute_mapping", "authorization_params")
 _DISCOVERY = "cached_discovery"
@@ -121,6 +123,8 @@ async def create(core: Core, request: Request) -> Response:
     body = await read(request, CustomProviderBody)
     _check_required(body)
     _check_parameters(body)
+    async with core.database.read() as connection:
+        await _check_quota(core, connection)
     names = _OPENID_URLS if body.provider_type == "oidc" else _OAUTH_URLS
     for name in names:
         if url := getattr(body, name):
@@ -141,6 +145,9 @@ async def create(core: Core, request: Request) -> Response:
         values.setdefault("scopes", [OPENID])
         values[_DISCOVERY] = await _discover(body.discovery_url, body.issuer)
     async with core.database.write() as connection:
+        if core.settings.custom_oauth_max_providers:
+            await connection.execute(_LOCK)
+        await _check_quota(core, connection)
         if not await _add(connection, values):
             raise _conflict()
         return respond(_provider_json(await _find(connection, body.identifier)), 201)
@@ -183,6 +190,12 @@ async def _require_enabled(core: Core, request: Request) -> None:
     await require_admin(core, request)
     if not core.settings.custom_oauth_enabled:
         raise AuthError(codes.CUSTOM_PROVIDERS_DISABLED)
+
+
+async def _check_quota(core: Core, connection: SqlConnection) -> None:
+    most = core.settings.custom_oauth_max_providers
+    if most and (await connection.execute(_COUNT)).scalar_one() >= most:
+        raise AuthError(codes.CUSTOM_PROVIDER_QUOTA)
 
 
 def _identifier(request: Request) -> str:

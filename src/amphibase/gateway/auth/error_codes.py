@@ -98,13 +98,17 @@ OAUTH_SERVER_DISABLED = ErrorCode(404, "feature_disabled", "OAuth server is disa
 CUSTOM_PROVIDERS_DISABLED = ErrorCode(
     404, "feature_disabled", "Custom OAuth providers are disabled"
 )
+CUSTOM_PROVIDER_QUOTA = ErrorCode(
+    400,
+    "over_custom_provider_quota",
+    "Maximum number of custom OAuth/OIDC providers reached",
+)
 CUSTOM_PROVIDER_NOT_FOUND = ErrorCode(
     404, "custom_provider_not_found", "Custom OAuth provider not found"
 )
 SCIM_DISABLED = ErrorCode(404, "feature_disabled", "SCIM server is disabled")
 PASSKEYS_DISABLED = ErrorCode(404, "passkey_disabled", "Passkeys are disabled")
 SSO_PROVIDER_NOT_FOUND = ErrorCode(404, "sso_provider_not_found", "SSO Identity Provider not found")
-WEB3_UNSUPPORTED_CHAIN = ErrorCode(400, "web3_unsupported_chain", "Unsupported chain")
 WEB3_DISABLED = ErrorCode(422, "web3_provider_disabled", "Web3 provider is disabled")
 
 # Refresh tokens

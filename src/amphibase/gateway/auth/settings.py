@@ -86,6 +86,10 @@ class AuthSettings(
     external_email_magic_link_enabled: bool = Field(True, examples=["false"])
     external_anonymous_users_enabled: bool = Field(False, examples=["true"])
     custom_oauth_enabled: bool = Field(True, examples=["false"])
+    custom_oauth_max_providers: int = Field(0, ge=0, examples=["3"])
+    custom_oauth_external_url: str | None = Field(
+        None, examples=["https://login.example.com/auth/v1"]
+    )
     experimental_cursor_pagination_enabled: bool = Field(False, examples=["true"])
     external_phone_enabled: bool = Field(False, examples=["true"])
     sms_autoconfirm: bool = Field(False, examples=["true"])
@@ -163,11 +167,11 @@ class AuthSettings(
                 raise ValueError(f"{pattern} is no pattern of URLs") from None
         return value
 
-    @validator("site_url", "api_external_url")
+    @validator("site_url", "api_external_url", "custom_oauth_external_url")
     @classmethod
-    def _url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if not parts.scheme or not parts.netloc:
+    def _url(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "")
+        if value is not None and not (parts.scheme and parts.netloc):
             raise ValueError("must be a whole URL, such as https://example.com")
         return value
 

@@ -47,10 +47,6 @@ class PkceGrant(Body, go_type="PKCEGrantParams"):
     code_verifier: str = ""
 
 
-class Web3Grant(Body, go_type="Web3GrantParams"):
-    chain: str = ""
-
-
 async def token(core: Core, request: Request) -> Response:
     """Respond with a session, by the kind of grant that the query names."""
     grant = GRANTS.get(request.query_params.get("grant_type", ""))
@@ -159,8 +155,6 @@ async def by_code(core: Core, request: Request) -> Mapping[str, Any]:
 
 async def by_wallet(core: Core, request: Request) -> Mapping[str, Any]:
     """Reject a signature by the key of a wallet."""
-    if (await read(request, Web3Grant)).chain not in ("ethereum", "solana"):
-        raise AuthError(codes.WEB3_UNSUPPORTED_CHAIN)
     raise AuthError(codes.WEB3_DISABLED)
 
 

@@ -40,10 +40,10 @@ async def custom_provider(core: Core, name: str) -> "Provider":
     if row.provider_type == "oidc":
         if row.issuer is None:
             raise invalid(f"Unsupported provider: OIDC provider {name} missing issuer")
-        return await build_openid(row)
+        return await build_openid(core, row)
     if None in (row.authorization_url, row.token_url, row.userinfo_url):
         raise invalid(f"Unsupported provider: OAuth2 provider {name} missing required endpoints")
-    return await _build_oauth(row)
+    return await _build_oauth(core, row)
 
 
 async def find_registration(core: Core, name: str) -> Row[Any] | None:
@@ -52,7 +52,7 @@ async def find_registration(core: Core, name: str) -> Row[Any] | None:
         return (await connection.execute(_ONE, {"identifier": name})).one_or_none()
 
 
-async def build_openid(row: Row[Any]) -> "OpenIdConnect":
+async def build_openid(core: Core, row: Row[Any]) -> "OpenIdConnect":
     """Return a provider of OpenID Connect that is registered.
 
     Raises:
@@ -63,7 +63,7 @@ async def build_openid(row: Row[Any]) -> "OpenIdConnect":
     # What a name leads to may have changed since it was registered.
     await check_public_url(row.discovery_url or row.issuer)
     return CustomOpenIdConnect(
-        _settings(row),
+        _settings(core, row),
         _registration(row),
         row.issuer,
         row.discovery_url or None,
@@ -71,13 +71,13 @@ async def build_openid(row: Row[Any]) -> "OpenIdConnect":
     )
 
 
-async def _build_oauth(row: Row[Any]) -> "Provider":
+async def _build_oauth(core: Core, row: Row[Any]) -> "Provider":
     from amphibase.accounts.oauth.custom import CustomOAuth
 
     await check_public_url(row.token_url)
     await check_public_url(row.userinfo_url)
     return CustomOAuth(
-        _settings(row),
+        _settings(core, row),
         _registration(row),
         authorize=row.authorization_url,
         token=row.token_url,
@@ -86,10 +86,12 @@ async def _build_oauth(row: Row[Any]) -> "Provider":
     )
 
 
-def _settings(row: Row[Any]) -> ProviderSettings:
+def _settings(core: Core, row: Row[Any]) -> ProviderSettings:
+    own = core.settings.custom_oauth_external_url
     return ProviderSettings(
         (row.client_id, *row.acceptable_client_ids),
         row.client_secret,
+        redirect_uri=f"{own.rstrip('/')}/callback" if own else None,
         skip_nonce_check=row.skip_nonce_check,
         email_optional=row.email_optional,
     )

@@ -158,7 +158,7 @@ async def _custom_provider(core: Core, name: str) -> "OpenIdConnect":
         raise invalid(f"Provider {json.dumps(name)} is not an OIDC provider")
     if row.issuer is None:
         raise invalid(f"OIDC provider {json.dumps(name)} missing issuer")
-    return await build_openid(row)
+    return await build_openid(core, row)
 
 
 async def _linking_user(core: Core, request: Request) -> UUID:
