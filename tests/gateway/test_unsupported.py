@@ -12,6 +12,9 @@ from amphibase.gateway.build import check, settings_without_effect
     "line",
     [
         "GOTRUE_SESSIONS_TAGS=web",
+        "GOTRUE_EXTERNAL_EMAIL_AUTHORIZED_ADDRESSES=ann@example.com",
+        "GOTRUE_EXPERIMENTAL_PROVIDER_LINKING_DOMAINS=google=social",
+        "GOTRUE_EXPERIMENTAL_PROVIDERS_WITH_OWN_LINKING_DOMAIN=google",
         "GOTRUE_SECURITY_SB_FORWARDED_FOR_ENABLED=true",
         "GOTRUE_SECURITY_DB_ENCRYPTION_ENCRYPT=true",
     ],

@@ -48,6 +48,8 @@ AUTH = (
             r"GOTRUE_(?:"
             r"SESSIONS_TAGS"
             r"|SECURITY_(?:SB_FORWARDED_FOR_ENABLED|DB_ENCRYPTION_ENCRYPT)"
+            r"|EXTERNAL_EMAIL_AUTHORIZED_ADDRESSES"
+            r"|EXPERIMENTAL_PROVIDER(?:_LINKING_DOMAINS|S_WITH_OWN_LINKING_DOMAIN)"
             r")"
         )
     ),

@@ -392,8 +392,11 @@ async def test_the_registration_decides_what_a_client_and_a_configuration_may_sa
         "authorization_params": {"prompt": "login"},
     }  # fmt: skip
     assert (await api.post(PATH, body, token=SERVICE)).status_code == 201
-    path = "/authorize?provider=custom:acme&prompt=none"
+    path = (
+        "/authorize?provider=custom:acme&prompt=none&State=x&code_verifier=y&CLIENT_SECRET=z&hd=a"
+    )
     asked = parse_qs(urlsplit((await api.get(path)).headers["location"]).query)
-    assert asked["prompt"] == ["login"]
+    assert (asked["prompt"], asked["hd"]) == (["login"], ["a"])
+    assert not {"State", "code_verifier", "CLIENT_SECRET"} & asked.keys()
     third_party.issuer = "https://another.example"
     assert rejection(await api.get(path)) == (500, "unexpected_failure")

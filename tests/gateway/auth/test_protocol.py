@@ -184,7 +184,7 @@ async def test_everyone_may_ask_for_health_settings_and_keys(api: Api) -> None:
     assert settings["external"]["email"] is True
     assert settings["external"]["github"] is False
     assert (settings["disable_signup"], settings["mailer_autoconfirm"]) == (False, True)
-    assert "x" not in settings["external"]
+    assert not {"vercel_marketplace", "x"} & settings["external"].keys()
     assert settings["saml_private_key_next_configured"] is True
     keys = await api.get("/.well-known/jwks.json")
     assert keys.headers["cache-control"] == "public, max-age=600"
@@ -192,11 +192,19 @@ async def test_everyone_may_ask_for_health_settings_and_keys(api: Api) -> None:
     assert (key["alg"], "d" in key) == ("ES256", False)
 
 
-@pytest.mark.parametrize("provider", ["github", "nobody"])
-async def test_third_parties_are_rejected_by_name(api: Api, provider: str) -> None:
+@pytest.mark.parametrize(
+    ("provider", "reason"),
+    [
+        ("github", "provider is not enabled"),
+        ("GitHub", "provider is not enabled"),
+        ("vercel_marketplace", "provider is not enabled"),
+        ("NoBody", "Provider nobody could not be found"),
+    ],
+)
+async def test_third_parties_are_rejected_by_name(api: Api, provider: str, reason: str) -> None:
     response = await api.get(f"/authorize?provider={provider}")
     assert rejection(response) == (400, "validation_failed")
-    assert response.json()["message"].startswith("Unsupported provider")
+    assert response.json()["message"] == f"Unsupported provider: {reason}"
 
 
 async def test_a_lost_database_is_reported_and_no_fault(api: Api, postgres_url: str) -> None:

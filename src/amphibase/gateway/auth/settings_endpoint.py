@@ -33,11 +33,12 @@ PROVIDERS = [
     "spotify",
     "twitch",
     "twitter",
+    "vercel_marketplace",
     "workos",
     "x",
     "zoom",
 ]
-LISTED = tuple(name for name in PROVIDERS if name != "x")
+LISTED = tuple(name for name in PROVIDERS if name not in ("vercel_marketplace", "x"))
 """Those that `/settings` names."""
 
 _OPENID_SUPPORT = {

@@ -52,7 +52,8 @@ _OWN_PARAMETERS = frozenset(
         "provider", "scopes", "code_challenge", "code_challenge_method",
         "invite_token", "skip_http_redirect", "apikey",
         # What a flow rests on is never the client's to say.
-        "client_id", "redirect_uri", "response_type", "response_mode", "state", "nonce", "scope",
+        "client_id", "client_secret", "redirect_uri", "response_type", "response_mode", "state",
+        "nonce", "scope", "code_verifier",
     }
 )  # fmt: skip
 
@@ -98,7 +99,7 @@ async def _begin(core: Core, request: Request, linking_user_id: UUID | None) -> 
             linking_user_id,
             invite_token=core.sealed(invitation) if invitation else None,
         )
-    extra = {key: value for key, value in query.items() if key not in _OWN_PARAMETERS}
+    extra = {key: value for key, value in query.items() if key.lower() not in _OWN_PARAMETERS}
     try:
         return await provider.authorization_url(
             _redirect_uri(core, provider),
