@@ -1,5 +1,6 @@
 """Records over HTTP, on every backend: rows that are added, read, changed and deleted."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -28,7 +29,8 @@ class TestRows:
         assert (await ann.get(path)).json() == note
         changed = (await ann.patch(path, json={"stars": 4})).json()
         assert changed == note | {"stars": 4, "updated_at": changed["updated_at"]}
-        assert changed["updated_at"] > note["updated_at"]
+        earlier, later = (datetime.fromisoformat(each["updated_at"]) for each in (note, changed))
+        assert later > earlier
         assert (await ann.delete(path)).status_code == 204
         check(await ann.get(path), 404, "not_found")
         check(await ann.patch(path, json={"stars": 4}), 404, "not_found")

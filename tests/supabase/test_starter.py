@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -225,7 +226,8 @@ async def test_clients_are_held_to_the_rules_of_the_application_and_a_move_is_no
             with pytest.raises(Forbidden):
                 await send("PATCH", BOB, **{name: value})
         changed = await send("PATCH", BOB, **stored | {"title": "two", "version": 9})
-        assert changed["updated_at"] > stored["updated_at"]
+        earlier, later = (datetime.fromisoformat(each["updated_at"]) for each in (stored, changed))
+        assert later > earlier
         unchanged = {"title": "two", "version": 2, "updated_at": changed["updated_at"]}
         assert changed == stored | unchanged
         assert (await send("PATCH", SERVICE, owner_id=str(BOB.user_id)))["version"] == 3
