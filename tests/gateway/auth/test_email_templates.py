@@ -3,8 +3,35 @@
 from html import escape
 
 import pytest
-from tests.gateway.auth.api import PASSWORD, rejection
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
+
+
+async def test_an_email_without_a_subject_of_the_project_has_that_of_supabase_auth(
+    confirming: Api,
+) -> None:
+    api = confirming
+    await api.sign_up("new@example.com")
+    await api.post("/invite", {"email": "guest@example.com"}, token=SERVICE)
+    for name in ("ann", "bob", "carl", "dora"):
+        await api.create(f"{name}@example.com")
+    await api.post("/recover", {"email": "ann@example.com"})
+    await api.post("/otp", {"email": "bob@example.com"})
+    carl, dora = [
+        (await api.sign_in(f"{name}@example.com")).json()["access_token"]
+        for name in ("carl", "dora")
+    ]
+    await api.put("/user", {"email": "karl@example.com"}, token=carl)
+    await api.get("/reauthenticate", token=dora)
+    assert {each["to"][0].partition("@")[0]: each["subject"] for each in api.inbox.emails()} == {
+        "new": "Confirm your email address",
+        "guest": "You've been invited",
+        "ann": "Reset your password",
+        "bob": "Your sign-in link",
+        "carl": "Confirm your new email address",
+        "karl": "Confirm your new email address",
+        "dora": f"{api.message('dora@example.com').code} is your verification code",
+    }
 
 
 async def test_an_email_has_the_projects_own_subject_and_html(serve: ServeAuth) -> None:

@@ -151,7 +151,14 @@ class MailTemplates:
         """Return the message with the link to confirm the address of a sign-up."""
         lead = "Follow this link to confirm your email address:"
         return self._link_message(
-            email, "Confirm your signup", lead, "signup", token, redirect_to, data, NOT_YOUR_SIGN_UP
+            email,
+            "Confirm your email address",
+            lead,
+            "signup",
+            token,
+            redirect_to,
+            data,
+            NOT_YOUR_SIGN_UP,
         )
 
     def account_exists(self, email: str) -> AuthEmail:
@@ -171,7 +178,7 @@ class MailTemplates:
         host = urlsplit(self._settings.site_url).hostname
         lead = f"You have been invited to {host}. Follow this link to accept:"
         return self._link_message(
-            email, "You have been invited", lead, "invite", token, redirect_to, data
+            email, "You've been invited", lead, "invite", token, redirect_to, data
         )
 
     def recovery(
@@ -189,7 +196,7 @@ class MailTemplates:
         """Return the message whose link signs in."""
         lead = "Follow this link to sign in:"
         return self._link_message(
-            email, "Your magic link", lead, "magiclink", token, redirect_to, data
+            email, "Your sign-in link", lead, "magiclink", token, redirect_to, data
         )
 
     def email_change(
@@ -227,7 +234,7 @@ class MailTemplates:
         """Return the message with the code that a new password requires."""
         message = self._compose(
             email,
-            "Confirm that it is you",
+            f"{token.code} is your verification code",
             f"Enter this code:\n\n{token.code}\n\n{NOT_YOU}\n",
             "reauthentication",
             {"Email": email, "Token": token.code, "Data": data},
