@@ -228,6 +228,9 @@ async def test_what_cannot_be_written_says_why(
     ("text", "media_type", "message"),
     [
         ("id,title\n9\n", "text/csv", "All lines must have same number of fields"),
+        ("id,title", "text/csv", 'parse error (not enough input) at ""'),
+        ("\ufeff{}", "application/json", "Empty or invalid json"),
+        (r'{"title": "\ud800"}', "application/json", "Empty or invalid json"),
         ("x", "text/plain", "Content-Type not acceptable: text/plain"),
         ("{}", ONE, f"Content-Type not acceptable: {ONE}"),
     ],

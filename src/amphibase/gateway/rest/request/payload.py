@@ -92,7 +92,10 @@ def _loads(body: bytes) -> Any:
         return orjson.loads(body)
     except ValueError:
         # Slower, but JSON limits no number, and Postgres reads them all.
-        return json.loads(body, parse_float=str, parse_int=str, parse_constant=_reject_constant)
+        text = body.decode()
+        value = json.loads(text, parse_float=str, parse_int=str, parse_constant=_reject_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # raises for half a character
+        return value
 
 
 def _reject_constant(name: str) -> None:
@@ -126,6 +129,8 @@ def _csv(text: str) -> list[dict[str, str | None]]:
         raise InvalidBody("Invalid csv", str(error)) from None
     finally:
         csv.field_size_limit(before)
+    if len(lines) < 2 and not text.endswith(("\n", "\r")):
+        raise InvalidBody('parse error (not enough input) at ""')
     if not lines:
         return []
     names, *rows = lines
