@@ -86,6 +86,18 @@ def test_a_key_file_that_is_wrong_is_reported_when_a_key_of_it_is_used(tmp_path:
         _ = project_in(tmp_path).tokens
 
 
+@pytest.mark.parametrize(
+    "jwk",
+    [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}, Key.generate().public_jwk(), "a key"],
+    ids=["RSA", "public", "text"],
+)
+def test_a_key_file_with_other_keys_is_reported_at_the_start(tmp_path: Path, jwk: object) -> None:
+    assert project_in(tmp_path).tokens.derive("refresh token")
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [jwk]}))
+    with pytest.raises(ConfigurationError, match=r"keys.json must hold private keys of the curve"):
+        _ = project_in(tmp_path).tokens
+
+
 def test_with_a_secret_of_ones_own_they_are_signed_by_it(tmp_path: Path) -> None:
     token = project_in(tmp_path, signs_with_secret=True).tokens.issue({"role": "authenticated"})
     assert jwt.decode(token, SECRET, ["HS256"]) == {"role": "authenticated"}

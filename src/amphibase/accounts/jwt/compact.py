@@ -8,12 +8,12 @@ gateway's memory and of its start.
 import base64
 import hmac
 import json
-import re
+from calendar import timegm
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 HS256 = "HS256"
-_BASE64URL = re.compile("[A-Za-z0-9_-]*")
 
 
 def encode_part(content: bytes) -> str:
@@ -22,10 +22,16 @@ def encode_part(content: bytes) -> str:
 
 
 def decode_part(part: str) -> bytes:
-    """Return the content of a part. Raises ValueError for what is no base64url."""
-    if not _BASE64URL.fullmatch(part):
+    """Return the content of a part.
+
+    Raises:
+        ValueError: it is no base64url, or not as `encode_part` writes its content: one signature
+            has one form (RFC 4648, section 3.5).
+    """
+    content = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    if encode_part(content) != part:
         raise ValueError("is not base64url")
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    return content
 
 
 def sign_with_secret(claims: Mapping[str, Any], secret: bytes, kid: str | None) -> str:
@@ -36,8 +42,7 @@ def sign_with_secret(claims: Mapping[str, Any], secret: bytes, kid: str | None) 
         kid: the id of the key, for the header; None leaves it out.
     """
     header = {"alg": HS256, **({"kid": kid} if kid else {}), "typ": "JWT"}
-    parts = (json.dumps(each, separators=(",", ":")).encode() for each in (header, dict(claims)))
-    signed = ".".join(encode_part(part) for part in parts)
+    signed = ".".join(encode_part(_json(part)) for part in (header, dict(claims)))
     return f"{signed}.{encode_part(_signature(signed, secret))}"
 
 
@@ -55,6 +60,17 @@ def payload_of_secret(token: str, secret: bytes) -> bytes:
     if "crit" in json.loads(decode_part(header)):
         raise ValueError("has extensions that are not supported")
     return decode_part(payload)
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), default=_numeric_date).encode()
+
+
+def _numeric_date(value: object) -> int:
+    """Return a time as claims have it: in seconds since 1970 (RFC 7519, section 2)."""
+    if isinstance(value, datetime):
+        return timegm(value.utctimetuple())
+    raise TypeError(f"A claim of the type {type(value).__name__} has no form in JSON")
 
 
 def _signature(signed: str, secret: bytes) -> bytes:

@@ -38,11 +38,22 @@ def read_key_file_later(path: Path) -> list[Key]:
     where there is no file yet, it is made then, with a new key.
 
     Raises:
-        ConfigurationError: the file is not a set of keys.
+        ConfigurationError: the file is not a set of keys, or holds one of another kind.
     """
     if not path.exists():
         return [Key(ES256, partial(_make_file, path))]
-    return [Key(ES256, partial(_halves, path, jwk)) for jwk in _read_file(path)]
+    jwks = _read_file(path)
+    if not all(_looks_private(jwk) for jwk in jwks):  # said at the start, not at a sign-in
+        raise ConfigurationError(f"The key file {path} must hold private keys of the curve P-256")
+    return [Key(ES256, partial(_halves, path, jwk)) for jwk in jwks]
+
+
+def _looks_private(jwk: Any) -> bool:
+    return isinstance(jwk, dict) and (jwk.get("kty"), jwk.get("crv"), "d" in jwk) == (
+        "EC",
+        "P-256",
+        True,
+    )
 
 
 def _make_file(path: Path) -> Halves:
