@@ -172,6 +172,7 @@ async def test_a_filter_takes_whole_arrays(
         ({"table": "items", "filter": "n=in.1"}, "`in` filter value must be wrapped by parenthe"),
         ({"table": "items", "filter": r"text=match.(.+)+\1"}, "takes no backreferences"),
         ({"table": "items", "filter": ",".join(["n=eq.1"] * 21)}, "too many filters. Maximum 20"),
+        ({"table": "items", "filter": "n=eq." + "(" * 2**14}, "Maximum 16384 characters"),
         ({"table": "it\0ems"}, "they have a NUL character"),
         ({"table": "items", "select": ["\0"]}, "they have a NUL character"),
         (

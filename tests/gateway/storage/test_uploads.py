@@ -383,6 +383,14 @@ async def test_metadata_that_is_no_object_becomes_one(
         assert (await api.get(f"/object/info/b/{name}")).json()["metadata"] == stored
 
 
+@pytest.mark.parametrize("sent", ['"' + "a" * 10_001 + '"', "[" + "1," * 10_000 + "1]"])
+async def test_metadata_of_too_many_names_are_rejected(api: Api, sent: str) -> None:
+    await api.bucket()
+    response = await api.post("/object/b/a", content=form(metadata=sent), headers=FORM)
+    assert response.json()["message"] == "The metadata is too large"
+    assert (await api.names(), api.blobs()) == ([], [])
+
+
 async def test_ids_and_versions_are_random(api: Api) -> None:
     await api.bucket()
     id = (await api.upload()).json()["Id"]

@@ -21,6 +21,9 @@ RESERVED_ENDING = "--iceberg"
 
 MAX_KEY_CHARACTERS = 1024
 MAX_USER_METADATA_BYTES = 1024 * 1024
+MAX_POSITIONS = 10_000
+"""Of metadata that is no object, each of which becomes a name: many times their size."""
+
 MAX_DEPTH = 100
 
 # The characters that are safe in a key of S3, and those that it takes with care
@@ -109,12 +112,17 @@ def checked_cache_control(header: str | None) -> str:
 
 
 def checked_user_metadata(value: Any) -> dict[str, Any]:
-    """Return the metadata that a caller sends with an object. Raises InvalidStorageRequest.
+    """Return the metadata that a caller sends with an object.
 
     What is no object becomes one as upstream makes it: a list, or the letters of a text, by their
     positions; anything else an empty one.
+
+    Raises:
+        EntityTooLarge, InvalidStorageRequest: they are too long, or nested too deep.
     """
     if isinstance(value, list | str):
+        if len(value) > MAX_POSITIONS:
+            raise EntityTooLarge("The metadata is too large")
         value = {str(position): each for position, each in enumerate(value)}
     if not isinstance(value, dict):
         return {}

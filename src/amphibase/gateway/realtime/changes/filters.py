@@ -18,6 +18,9 @@ MAX_VALUES = 100
 MAX_FILTERS = 20
 """Of one subscription."""
 
+MAX_CHARACTERS = 16 * 1024
+"""Of the filters of one subscription, which are read letter by letter while others wait."""
+
 
 class ChangeOperator(StrEnum):
     """How a filter compares."""
@@ -164,6 +167,8 @@ def parse_filters(text: str | None) -> tuple[ChangeFilter, ...]:
     """
     if text is None or not text.strip():
         return ()
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidBinding(f"filters are too long. Maximum {MAX_CHARACTERS} characters")
     segments = _divided(text.strip(), in_list=False)
     if len(segments) > MAX_FILTERS:
         raise InvalidBinding(f"too many filters. Maximum {MAX_FILTERS}")
