@@ -135,7 +135,7 @@ async def _session(backend: Backend, settings: Settings) -> AsyncIterator[AsyncS
             "Access is explained by queries that the Data API has no form of: set SUPABASE_DB_URL "
             "to the database of the project"
         )
-    database = Database(url)
+    database = Database(url, settings.pool_options)
     try:
         async with database.session(writes=False) as session:
             yield session

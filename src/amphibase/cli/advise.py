@@ -85,7 +85,7 @@ def advise(
 
 
 async def _of_database(url: "URL") -> "list[Evidence]":
-    from amphibase.database.engine import Database
+    from amphibase.database.engine import Database, PoolOptions
     from amphibase.database.url import database_address
     from amphibase.schema.evidence import read_evidence
 
@@ -93,7 +93,7 @@ async def _of_database(url: "URL") -> "list[Evidence]":
         raise ConfigurationError(
             "Only a Postgres has evidence to show; pass --database-url or --supabase-url"
         )
-    database = Database(url)
+    database = Database(url, PoolOptions(by_transaction=True))
     try:
         async with database.read() as connection:
             return await connection.run_sync(read_evidence)

@@ -227,7 +227,7 @@ def _settings(application: str | None) -> Settings:
 async def _on(
     url: URL, settings: Settings, work: Callable[[Database, Settings], Awaitable[Result]]
 ) -> Result:
-    database = Database(url)
+    database = Database(url, settings.pool_options)
     try:
         return await work(database, settings)
     finally:

@@ -112,7 +112,7 @@ async def _differences(settings: "Settings") -> list[str]:
 
     url = settings.supabase_database
     if url is not None:
-        database = Database(url)
+        database = Database(url, settings.pool_options)
         try:
             return await _listed(check_database(database, settings, Base.metadata))
         finally:

@@ -16,7 +16,7 @@ from amphibase.backend import Isolation
 from amphibase.column_types import DECIMAL_COLLATION, compare_decimals
 from amphibase.database.errors import translated_errors
 from amphibase.database.json_reader import read_json
-from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
+from amphibase.database.session_settings import SESSION_SETTINGS, set_locally
 from amphibase.database.url import POOLER_PORT, parse_url, to_conninfo
 from amphibase.errors import Contention
 from amphibase.private_names.aiosqlite import create_collation
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_MS = 10_000
 POOL_TIMEOUT_SECONDS = 10
 CONNECT_TIMEOUT_SECONDS = 10
+
+OR_BY_TRANSACTION = ", or set POOL_MODE=transaction"
+"""What else to do about a pooler that keeps no sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,12 @@ def _pipeline_pool(url: URL, options: PoolOptions) -> "PipelinePool | None":
         return None
     from amphibase.database.pool import PipelinePool  # brings Postgres's driver
 
-    return PipelinePool(to_conninfo(url), size=size, prepare=not options.by_transaction)
+    return PipelinePool(
+        to_conninfo(url),
+        size=size,
+        prepare=not options.by_transaction,
+        otherwise=OR_BY_TRANSACTION,
+    )
 
 
 def _engine(url: URL, options: PoolOptions, size: int, overflow: int, **more: Any) -> AsyncEngine:
@@ -210,8 +218,8 @@ def _postgres_engine(url: URL, options: PoolOptions) -> AsyncEngine:
     if options.by_transaction:
         arguments["prepare_threshold"] = None
     else:
-        startup = str(url.query.get("options", ""))
-        arguments["options"] = startup_options(SESSION_SETTINGS, startup)
+        arguments["async_creator_fn"] = connecting.connect_session
+        arguments |= {"settings": SESSION_SETTINGS, "otherwise": OR_BY_TRANSACTION}
     size = options.size - min(options.pipelined, options.size - 1)
     engine = _engine(
         url, options, size, options.max_overflow, pool_pre_ping=True, connect_args=arguments

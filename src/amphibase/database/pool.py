@@ -18,10 +18,10 @@ from psycopg.adapt import Transformer
 
 from amphibase.backend import Isolation
 from amphibase.database.adapters import strict_context
-from amphibase.database.connecting import connect
+from amphibase.database.connecting import connect, connect_session
 from amphibase.database.connection import CANCEL_LIMIT, Connection, ConnectionLost
 from amphibase.database.pool_transaction import PoolTransaction
-from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
+from amphibase.database.session_settings import SESSION_SETTINGS, set_locally
 from amphibase.database.statement import Call, Statement
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class PipelinePool:
         conninfo: A `postgresql://` URL or a libpq connection string.
         size: The most connections open at a time; they are opened as they are needed.
         prepare: Whether statements are prepared and cached. Turn it off behind a pooler in
-            transaction mode: the session's settings, which such poolers reject at connect, then
-            travel with every run.
+            transaction mode: the session's settings then travel with every run.
         connect_timeout: Seconds to wait for a new connection.
         acquire_timeout: Seconds to wait for a free connection while all are busy.
         statement_timeout: Seconds after which the server cancels a statement; `None` leaves the
             server's own limit.
         session_settings: What each connection sets of its session.
+        otherwise: As `connect_session` takes it.
 
     Raises:
         psycopg.ProgrammingError: `conninfo` cannot be parsed. The message never quotes it.
@@ -70,6 +70,7 @@ class PipelinePool:
         acquire_timeout: float = 10,
         statement_timeout: float | None = None,
         session_settings: Mapping[str, str] = SESSION_SETTINGS,
+        otherwise: str = "",
     ) -> None:
         self._size = size
         self._prepare = prepare
@@ -79,11 +80,10 @@ class PipelinePool:
         settings = dict(session_settings)
         if statement_timeout is not None:
             settings["statement_timeout"] = str(round(statement_timeout * 1000))
+        self._session_settings = settings
+        self._otherwise = otherwise
         self._preamble: list[Call] = []
-        if settings and prepare:
-            options = str(self._params.get("options", ""))
-            self._params["options"] = startup_options(settings, options)
-        elif settings:
+        if settings and not prepare:
             self._preamble.append(Call(Statement(set_locally(settings))))
         # Only for reading: without a connection it gives every timestamptz in UTC.
         self._transformer = Transformer(strict_context())
@@ -311,7 +311,12 @@ class PipelinePool:
     async def _connect(self) -> Connection:
         try:
             async with asyncio.timeout(self._connect_timeout):
-                session = await connect(**self._params)
+                if self._prepare:
+                    session = await connect_session(
+                        settings=self._session_settings, otherwise=self._otherwise, **self._params
+                    )
+                else:
+                    session = await connect(**self._params)
             return Connection(session, self._prepare, on_lost=self._drop)
         except TimeoutError:
             reason = f"no connection to Postgres within {self._connect_timeout:g} s"

@@ -16,21 +16,8 @@ SESSION_SETTINGS: Mapping[str, str] = {
 """PostgreSQL docs, "Client Connection Defaults"; the last two are Postgres's own defaults."""
 
 
-def startup_options(settings: Mapping[str, str], options: str = "") -> str:
-    """Write settings as libpq's `options`, which take effect before the first statement.
-
-    Args:
-        options: options of the connection's own, which come first and lose.
-    """
-    return " ".join(
-        [*([options] if options else []), *(f"-c {k}={v}" for k, v in settings.items())]
-    )
-
-
 def set_locally(settings: Mapping[str, str]) -> str:
-    """Write a statement that sets them for one transaction.
-
-    Poolers in transaction mode refuse `options` at connect (PgBouncer docs, "Feature matrix").
-    """
+    """Write a statement that sets them for one transaction: behind a pooler in transaction mode,
+    the next one may be in another session."""
     calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
     return "select " + ", ".join(calls)

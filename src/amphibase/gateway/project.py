@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote, urlsplit
 import psycopg
 from psycopg import AsyncConnection, sql
 
+from amphibase.database.connecting import connect_session
 from amphibase.database.reasons import reason_of
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.postgres import MINIMUM_MAJOR
@@ -296,11 +297,12 @@ async def connected(url: str) -> AsyncIterator[AsyncConnection]:
     """Open a connection to a project's database as its owner; errors say what to do.
 
     Raises:
-        ConfigurationError: the user may not do what is done.
+        ConfigurationError: the user may not do what is done, or a pooler keeps no sessions, which
+            locks and Realtime need.
         Unavailable: the server cannot be reached.
     """
     try:
-        connection = await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)
+        connection = await connect_session(url, connect_timeout=CONNECT_SECONDS)
     except psycopg.OperationalError as error:
         raise Unavailable(f"Cannot connect to the database: {reason_of(error)}") from error
     async with connection:

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
 
-from amphibase.database.connecting import connect
+from amphibase.database.connecting import connect_session
 from amphibase.redaction import redacted_logger
 from amphibase.replication.change_source import CONNECT_SECONDS, StreamFailed
 
@@ -33,7 +33,7 @@ LOCK_PAUSE_SECONDS = 0.2
 
 EXPIRED = "the lease of the outbox was not renewed in time, so that changes may be missing"
 
-_OPTIONS = "-c TimeZone=UTC -c lock_timeout=5s -c jit=off"
+_SETTINGS = {"TimeZone": "UTC", "lock_timeout": "5s", "jit": "off"}
 
 # One gateway at a time begins or ends.
 _LOCK = "SELECT pg_advisory_lock(hashtext('realtime.outbox'))"
@@ -92,10 +92,10 @@ async def open_connection(url: str, *, reads_outbox: bool = False) -> AsyncConne
     Raises:
         psycopg.OperationalError: the server cannot be reached.
     """
-    return await connect(
+    return await connect_session(
         url,
+        {**_SETTINGS, "enable_seqscan": "off"} if reads_outbox else _SETTINGS,
         autocommit=True,
-        options=f"{_OPTIONS} -c enable_seqscan=off" if reads_outbox else _OPTIONS,
         connect_timeout=CONNECT_SECONDS,
         prepare_threshold=1,
     )

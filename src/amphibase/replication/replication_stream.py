@@ -163,6 +163,7 @@ class ReplicationStream:
 
 _OFFER = """
 SELECT (rolreplication OR rolsuper) AND current_setting('wal_level') = 'logical'
+    AND pg_backend_pid() = %s
     AND current_setting('max_wal_senders')::int > 0
     AND current_setting('max_replication_slots')::int > 0
 FROM pg_catalog.pg_roles WHERE rolname = current_user
@@ -171,14 +172,15 @@ FROM pg_catalog.pg_roles WHERE rolname = current_user
 
 async def offers_replication(url: str) -> bool:
     """Return whether a server offers logical replication to a role; so it does where it cannot be
-    asked, and what failed may be tried again.
+    asked, and what failed may be tried again. Poolers, which have processes of other numbers than
+    the server's, do not pass it on (PgBouncer before 1.23, Supavisor).
 
     Args:
         url: of the database, as the role.
     """
     try:
         async with await connect(url, connect_timeout=CONNECT_SECONDS) as connection:
-            row = await (await connection.execute(_OFFER)).fetchone()
+            row = await (await connection.execute(_OFFER, [connection.info.backend_pid])).fetchone()
     except psycopg.Error:
         return True
     return row is None or bool(row[0])

@@ -45,10 +45,10 @@ class PostgresMessages:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[AsyncIterator[Sequence[str]]]:
         """Open the stream of texts, on a connection of its own."""
-        from amphibase.database.connecting import connect  # brings Postgres's driver
+        from amphibase.database.connecting import connect_session  # brings Postgres's driver
 
         with translated_errors():
-            connection = await connect(
+            connection = await connect_session(
                 to_conninfo(self._url),
                 autocommit=True,
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,

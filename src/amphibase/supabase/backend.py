@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -133,7 +134,8 @@ class SupabaseBackend:
             settings.max_queued_messages,
         )
         url = settings.supabase_database
-        self._database = AuthDatabase(url, DATABASE_POOL) if url else None
+        pool = replace(DATABASE_POOL, by_transaction=settings.pool_options.by_transaction)
+        self._database = AuthDatabase(url, pool) if url else None
         self._token_check = _build_token_check(self.client, self._database, settings.verify)
         self.background = Background()
         self.capabilities = supabase_capabilities(

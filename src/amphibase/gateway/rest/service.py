@@ -68,7 +68,12 @@ class RestApp:
         self._executor = RoleExecutor(self._pool)
         self._tokens = tokens
         self._timezones: frozenset[str] | None = None  # of the server, whatever its schemas are
-        self._cache = SchemaCache(database_url, self._load, self._notify)
+        self._cache = SchemaCache(
+            database_url,
+            self._load,
+            self._notify,
+            needs_session=settings.db_prepared_statements,
+        )
         self._watches = _Watches()
         self._starting = asyncio.Lock()
         self._started = False

@@ -38,7 +38,7 @@ from amphibase.supabase.resumable_upload import PART_BYTES, PATH
 from amphibase.supabase.storage_api import StorageApi, etag_of, object_path
 
 PAGE = 1000
-POOL = PoolOptions(size=4)
+POOL = PoolOptions(size=4, by_transaction=True)
 PIECE_BYTES = 256 * 1024
 """How much of a body is handed to the connection at once, each layer of which has a copy."""
 

@@ -23,7 +23,7 @@ from amphibase.schema.tables import tables
 from amphibase.sql.buckets import SqlBuckets
 
 PAGE = 1000
-POOL = PoolOptions(size=8)
+POOL = PoolOptions(size=8, by_transaction=True)
 ANY_TYPE = "application/octet-stream"
 NO_CACHE = "no-cache"
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)

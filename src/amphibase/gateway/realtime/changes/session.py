@@ -8,7 +8,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.adapt import Transformer
 
-from amphibase.database.connecting import connect
+from amphibase.database.connecting import connect_session
 from amphibase.database.connection import Connection
 from amphibase.database.pipeline_database import PipelineDatabase
 from amphibase.database.session_settings import SESSION_SETTINGS
@@ -118,7 +118,7 @@ class QuestionSession:
 
     async def _connect(self) -> Connection:
         try:
-            session: AsyncConnection[Any] = await connect(
+            session: AsyncConnection[Any] = await connect_session(
                 self._conninfo, connect_timeout=CONNECT_SECONDS
             )
         except psycopg.Error as error:

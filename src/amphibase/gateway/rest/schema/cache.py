@@ -9,11 +9,11 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import psycopg
 
-from amphibase.database.connecting import connect
+from amphibase.database.connecting import connect, connect_session
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.rest.errors.base import CatalogNotLoaded
 from amphibase.redaction import redacted_logger
@@ -29,6 +29,8 @@ CONNECT_SECONDS = 10
 RETRY_SECONDS = (0.1, 0.5, 1, 2, 5, 10)
 CATCH_UP_SECONDS = 2
 
+OR_UNPREPARED = ", or set PGRST_DB_PREPARED_STATEMENTS=false"
+
 Loaded = TypeVar("Loaded")
 Load: TypeAlias = Callable[[psycopg.AsyncConnection], Awaitable[Loaded]]
 Notify: TypeAlias = Callable[[str, str], Awaitable[None]]
@@ -41,10 +43,16 @@ class SchemaCache(Generic[Loaded]):
         conninfo: of the database.
         load: reads the catalog and makes of it what `current` returns.
         notify: notifies on a channel with a payload, by another connection.
+        needs_session: whether a pooler that keeps no sessions is rejected; else nothing is loaded
+            after the start where there is one.
     """
 
-    def __init__(self, conninfo: str, load: Load[Loaded], notify: Notify) -> None:
+    def __init__(
+        self, conninfo: str, load: Load[Loaded], notify: Notify, *, needs_session: bool = True
+    ) -> None:
         self._conninfo = conninfo
+        self._needs_session = needs_session
+        self._listens = True
         self._load = load
         self._notify = notify
         self._loaded: Loaded | None = None
@@ -76,6 +84,8 @@ class SchemaCache(Generic[Loaded]):
         own comes after them. Callers at the same time share it. After two seconds, and where the
         database cannot be reached, it is what was loaded last.
         """
+        if not self._listens:
+            return self.current
         self._callers += 1
         number = self._callers
         async with self._catching_up:
@@ -94,6 +104,7 @@ class SchemaCache(Generic[Loaded]):
 
         Raises:
             Unavailable: the database cannot be reached, or the catalog cannot be read.
+        ConfigurationError: a pooler on the way keeps no sessions.
         """
         try:
             connection = await self._connect()
@@ -116,12 +127,7 @@ class SchemaCache(Generic[Loaded]):
 
     async def _connect(self) -> psycopg.AsyncConnection:
         """A connection that listens, the catalog having been read since it does."""
-        connection = await connect(
-            self._conninfo,
-            autocommit=True,
-            connect_timeout=CONNECT_SECONDS,
-            prepare_threshold=None,  # rare statements gain nothing
-        )
+        connection = await self._open()
         try:
             await connection.execute(f"LISTEN {CHANNEL}".encode())
             await connection.execute(f"LISTEN {MARKS}".encode())
@@ -132,6 +138,24 @@ class SchemaCache(Generic[Loaded]):
         self._is_current = True
         self._connection = connection
         return connection
+
+    async def _open(self) -> psycopg.AsyncConnection:
+        parameters: dict[str, Any] = {
+            "autocommit": True,
+            "connect_timeout": CONNECT_SECONDS,
+            "prepare_threshold": None,  # rare statements gain nothing
+        }
+        try:
+            return await connect_session(self._conninfo, otherwise=OR_UNPREPARED, **parameters)
+        except ConfigurationError:
+            if self._needs_session:
+                raise
+        self._listens = False
+        logger.warning(
+            "The database is behind a pooler in transaction mode: changes of its schema are seen "
+            "after a restart"
+        )
+        return await connect(self._conninfo, **parameters)
 
     async def _keep(self, connection: psycopg.AsyncConnection) -> None:
         while True:
