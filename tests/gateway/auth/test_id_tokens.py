@@ -10,7 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from tests.gateway.auth.api import Api, rejection
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 from tests.third_parties import CLIENT, ThirdParty, registered
 
@@ -38,6 +38,30 @@ async def test_an_id_token_of_a_banned_user_is_rejected(
     await api.ban(session["user"]["id"])
     response = await api.post("/token?grant_type=id_token", body)
     assert rejection(response) == (403, "user_banned")
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+@pytest.mark.parametrize("by_admin", [False, True])
+async def test_a_first_password_adds_the_identity_by_email_where_the_settings_say_so(
+    serve: ServeAuth, third_party: ThirdParty, is_on: bool, by_admin: bool
+) -> None:
+    setting = {"experimental_create_email_identity_on_password_set_enabled": is_on}
+    api = await serve(**registered(third_party), **setting)
+    body = {"provider": "keycloak", "id_token": third_party.id_token()}
+    session = (await api.post("/token?grant_type=id_token", body)).json()
+    path, token = "/user", session["access_token"]
+    if by_admin:
+        path, token = f"/admin/users/{session['user']['id']}", SERVICE
+    for password in (PASSWORD, "another password"):
+        response = await api.put(path, {"password": password}, token=token)
+        assert response.status_code == 200, response.text
+        expected = ["keycloak", "email"] if is_on else ["keycloak"]
+        user = response.json()
+        assert [each["provider"] for each in user["identities"]] == expected
+        assert user["app_metadata"]["providers"] == expected
+    if is_on:
+        data = user["identities"][1]["identity_data"]
+        assert (data["email"], data["email_verified"]) == ("ann@example.com", True)
 
 
 async def test_an_id_token_is_linked_to_the_user_who_is_signed_in(

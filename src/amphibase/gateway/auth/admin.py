@@ -229,6 +229,7 @@ async def update(core: Core, request: Request) -> Response:
             else:
                 await core.users.change(connection, id, **values)
             await _update_identities(core, connection, user, body, email, phone)
+            await core.add_email_identity(connection, user, body.password)
             if body.password is not None:
                 await core.sessions.end(connection, id)
             changed = await core.users.get(connection, id)

@@ -266,6 +266,20 @@ class Core:
         name_session(request, session)
         return self.session_json(user, session)
 
+    async def add_email_identity(
+        self, connection: SqlConnection, before: AuthUser, password: str | None
+    ) -> None:
+        """Give a user with a first password the identity by email, where the settings say so.
+
+        Args:
+            before: the user, without the password.
+            password: the new one, if any.
+        """
+        wanted = self.settings.experimental_create_email_identity_on_password_set_enabled
+        if wanted and password and not before.row.encrypted_password:
+            user = await self.users.get(connection, before.id)
+            await self.users.add_email_identity(connection, user)
+
     def session_json(self, user: AuthUser, session: OpenSession) -> dict[str, Any]:
         """Return a session as clients get it."""
         claims = session.claims or self._claims(user.row, session)

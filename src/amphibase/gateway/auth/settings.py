@@ -91,6 +91,9 @@ class AuthSettings(
         None, examples=["https://login.example.com/auth/v1"]
     )
     experimental_cursor_pagination_enabled: bool = Field(False, examples=["true"])
+    experimental_create_email_identity_on_password_set_enabled: bool = Field(
+        False, examples=["true"]
+    )
     external_phone_enabled: bool = Field(False, examples=["true"])
     sms_autoconfirm: bool = Field(False, examples=["true"])
     sms_max_frequency: Duration = Field(timedelta(seconds=5), examples=["60s"])

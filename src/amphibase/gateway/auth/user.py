@@ -101,6 +101,8 @@ async def update(core: Core, request: Request) -> Response:
             await core.engine.set_password(
                 connection, user.row, password_hash, keep_session=caller.session_id
             )
+            await core.add_email_identity(connection, user, body.password)
+            user = await core.users.get(connection, user.id)
         if body.data is not None:
             metadata = merged(user.row.raw_user_meta_data, body.data)
             await core.users.change(connection, user.id, raw_user_meta_data=metadata)

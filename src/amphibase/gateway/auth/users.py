@@ -278,6 +278,17 @@ class AuthUsers:
         with database_errors("updating"):
             await self._rows.change(connection, id, **values)
 
+    async def add_email_identity(self, connection: SqlConnection, user: AuthUser) -> None:
+        """Give a user with a first password the identity by email that they lack.
+
+        Only a confirmed address of a person's own account becomes one.
+        """
+        row = user.row
+        is_own = row.email and user.is_confirmed and not (row.is_sso_user or row.is_anonymous)
+        if is_own and all(identity.provider != "email" for identity in user.identities):
+            await self._rows.add_identity(connection, user.id, "email", row.email, verified=True)
+            await self._rows.sync_providers(connection, user.id)
+
     async def remove_identity(
         self,
         connection: SqlConnection,
