@@ -212,6 +212,19 @@ def test_what_is_wrong_is_one_readable_line(
     assert len(failed.stderr.splitlines()) == 1
 
 
+def test_a_data_folder_that_cannot_be_written_is_one_readable_line(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "gateway.lock").mkdir(parents=True)  # permissions do not bind root
+    failed = Cli(tmp_path)("start", "--port", "0", "--data-dir", str(data))
+    assert failed.returncode == 2
+    assert (
+        failed.stderr == f"error {data} cannot be used: Is a directory; name another with "
+        "--data-dir\n"
+    )
+    with pytest.raises(ConfigurationError, match="cannot be used: No such file or directory"):
+        DataDir(tmp_path / "none").password()
+
+
 def test_a_line_of_env_that_sets_nothing_stops_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

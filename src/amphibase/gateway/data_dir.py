@@ -65,15 +65,16 @@ class DataDir:
             if not ignore.exists():
                 ignore.write_text("*\n")
         except OSError as error:
-            raise ConfigurationError(
-                f"{self.path} cannot be used: {error.strerror}; name another with --data-dir"
-            ) from None
+            raise self._unusable(error) from None
 
     def lock(self) -> int | None:
         """Lock the folder for a gateway; None where another has it.
 
         Returns:
             A descriptor: the folder is locked until it, and its copies in forks, are closed.
+
+        Raises:
+            ConfigurationError: it cannot be written.
         """
         began = time.monotonic()
         while (descriptor := self._lock(fcntl.LOCK_EX)) is None:
@@ -86,7 +87,10 @@ class DataDir:
         return descriptor
 
     def _lock(self, kind: int) -> int | None:
-        descriptor = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from None
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -173,6 +177,14 @@ class DataDir:
 
     def _write(self, path: Path, content: str) -> None:
         temporary = path.with_suffix(f".{secrets.token_hex(4)}")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(content)
-        temporary.replace(path)
+        try:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(content)
+            temporary.replace(path)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self.path} cannot be used: {error.strerror}; name another with --data-dir"
+        )
