@@ -16,7 +16,7 @@ from tests.gateway.storage.api import ANN, ANON, BOB, OWN_FOLDER, SECRET, TEN, A
 from tests.gateway.storage.s3_client import client, credentials, rejected, run
 
 from amphibase.gateway.settings import GatewaySettings
-from amphibase.gateway.storage.s3.errors import InvalidS3Signature
+from amphibase.gateway.storage.s3.errors import InvalidS3Signature, RequestDenied
 from amphibase.gateway.storage.s3.post import PostPolicy
 from amphibase.settings.published_secrets import CLI_S3_SECRET_ACCESS_KEY
 
@@ -159,6 +159,17 @@ def test_a_policy_that_is_none_is_named(policy: Any, said: str) -> None:
     text = base64.b64encode(json.dumps(policy).encode()).decode()
     with pytest.raises(InvalidS3Signature, match=f"^{said}$"):
         PostPolicy.parse(text).check({})
+
+
+def test_a_policy_covers_the_bucket_too() -> None:
+    fields = {"bucket": "b", "key": "a", "policy": "", "x-amz-date": ""}
+    covered = [{"key": "a"}, {"bucket": "b"}]
+    expires = datetime.now(UTC) + timedelta(minutes=1)
+    assert PostPolicy(expires, covered).check(fields) == (0, None)
+    with pytest.raises(RequestDenied, match='field "bucket" is not covered by the policy'):
+        PostPolicy(expires, covered[:1]).check(fields)
+    with pytest.raises(RequestDenied, match='"bucket" does not match'):
+        PostPolicy(expires, covered).check({**fields, "bucket": "c"})
 
 
 async def test_another_header_leaves_the_signature_of_a_url(api: Api) -> None:

@@ -6,6 +6,7 @@ every time.
 """
 
 import json
+import sys
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ def _read_claims(payload: bytes) -> _Verified:
         value = claims.get(name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_time(value):
             raise TokenRejected(TokenFault.CLAIMS, f"The JWT '{name}' claim must be a number")
         times[name] = value
     audience = claims.get("aud")
@@ -190,6 +191,11 @@ def _read_claims(payload: bytes) -> _Verified:
             TokenFault.CLAIMS, "The JWT 'aud' claim must be a string or an array of strings"
         )
     return _Verified(MappingProxyType(claims), times["exp"], times["nbf"], times["iat"])
+
+
+def _is_time(seconds: float) -> bool:
+    """Whether a number is finite: Python reads NaN in JSON, and numbers that are too large."""
+    return abs(seconds) <= sys.float_info.max
 
 
 def _is_meant_for(audience: str, named: str | list[str] | None) -> bool:
