@@ -320,7 +320,7 @@ async def test_what_supabase_has_and_this_server_has_not_is_skipped_with_a_warni
     )
     assert await apply(project.owner, folder) == ["1_a.sql"]
     items = [record.getMessage() for record in caplog.records]
-    assert len(items) == 2
+    assert len(items) == 1
     assert items[0].endswith("1_a.sql:2: the extension pg_graphql is skipped: this server lacks it")
 
 
@@ -357,6 +357,23 @@ async def test_a_statement_that_fails_names_the_extensions_that_were_skipped_for
         " raise 'no pg_net'; end if; end $$;"
     )
     with pytest.raises(ConfigurationError, match=r"no pg_net. Skipped.* them: pg_net; "):
+        await apply(project.owner, folder)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create trigger t before insert on storage.objects for each row"
+        " execute function storage.objects_insert_prefix_trigger()",
+        'revoke all on table "storage"."prefixes" from "anon"',
+        "select storage.get_level('a/b')",
+    ],
+)
+async def test_what_storage_has_dropped_is_to_be_left_out(
+    project: ProjectDatabase, folder: Path, statement: str
+) -> None:
+    (folder / "migrations/1_a.sql").write_text(f"{statement};")
+    with pytest.raises(ConfigurationError, match=r"has dropped its prefixes.*leave the statement"):
         await apply(project.owner, folder)
 
 

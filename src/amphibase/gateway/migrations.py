@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 from amphibase.errors import ConfigurationError
 from amphibase.gateway import extensions, vault
 from amphibase.gateway.config_toml import ProjectConfig, read_config
+from amphibase.gateway.migration_errors import describe_failure
 from amphibase.gateway.project import ONE_AT_A_TIME, connected
 from amphibase.gateway.sql_script import ScriptStatement, split
 from amphibase.redaction import redacted_logger
@@ -41,9 +42,6 @@ _ALONE = re.compile(
 """Statements that Postgres runs outside a transaction alone."""
 
 _FROM_STDIN = re.compile(r"copy\b .* \bfrom \s+ stdin\b", re.VERBOSE | re.IGNORECASE | re.DOTALL)
-
-_UNDEFINED = frozenset({"3F000", "42704", "42883"})
-"""SQLSTATE of a schema, type or function that is not there."""
 
 _OLD_INIT = re.compile(r"(\d{14})_init\.sql")
 _OLD_INIT_ENDS = "20211209000000"
@@ -225,6 +223,7 @@ class _Runner:
         self._connection = connection
         self._available = available
         self._folder = folder
+        self._named: set[str] = set()
 
     async def migrate(self, migration: Migration) -> None:
         statements = list(split(_read(migration.path)))
@@ -269,7 +268,7 @@ class _Runner:
                     await self._connection.execute(statement.text.encode())
             except psycopg.Error as error:
                 raise ConfigurationError(
-                    _told(path, statement, error) + self._missing(statement, error)
+                    describe_failure(path, statement, error, self._skipped())
                 ) from error
 
     async def _run_unless_there(self, statement: ScriptStatement) -> None:
@@ -311,39 +310,26 @@ class _Runner:
         )
 
     def _is_skipped(self, path: Path, statement: ScriptStatement, extension: str) -> bool:
-        """Return whether a project does without an extension; a warning says so where its
-        functions are not there either."""
+        """Return whether a project does without an extension; a warning says so once."""
         if extension in self._available:
             return False
         if extension in extensions.PROVIDED:
             return True
-        if extensions.is_dispensable(extension):
+        if not extensions.is_dispensable(extension):
+            return False
+        if extension not in self._named:
+            self._named.add(extension)
             logger.warning(
                 "%s:%d: the extension %s is skipped: this server lacks it",
                 path,
                 statement.line,
                 extension,
             )
-            return True
-        return False
+        return True
 
-    def _missing(self, statement: ScriptStatement, error: psycopg.Error) -> str:
-        """Say which extensions were skipped, where a statement may have failed for that."""
-        skipped = [
-            name
-            for name in dict.fromkeys(_extensions_made_in(self._folder))
-            if name not in self._available | extensions.PROVIDED
-            and (
-                name in statement.text
-                or (error.sqlstate in _UNDEFINED and name not in extensions.WITH_FUNCTIONS)
-            )
-        ]
-        if not skipped:
-            return ""
-        return (
-            f". Skipped, since this server lacks them: {', '.join(skipped)}; where the statement "
-            "needs one of them, leave it out, or name a server that has it with --database-url"
-        )
+    def _skipped(self) -> list[str]:
+        made = dict.fromkeys(_extensions_made_in(self._folder))
+        return [name for name in made if name not in self._available | extensions.PROVIDED]
 
 
 def _read(path: Path) -> str:
@@ -358,13 +344,3 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"{path} is not compressed by gzip, or not whole") from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _told(path: Path, statement: ScriptStatement, error: psycopg.Error) -> str:
-    diagnosis = error.diag
-    line = statement.line
-    if diagnosis.statement_position:
-        line += statement.text.count("\n", 0, int(diagnosis.statement_position) - 1)
-    messages = [diagnosis.message_primary or str(error).strip()]
-    messages += [text for text in (diagnosis.message_detail, diagnosis.message_hint) if text]
-    return f"{path}:{line}: {'. '.join(messages)}"
