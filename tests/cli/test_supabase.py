@@ -218,6 +218,24 @@ def test_a_migration_that_is_new_is_applied_at_the_next_start_and_the_seed_is_no
         assert connection.execute(applied).rowcount == 1
 
 
+def test_sql_reads_the_published_secret_and_signs_tokens_that_the_services_take(
+    cli: Cli, values: dict[str, str]
+) -> None:
+    reading = "SELECT current_setting('app.settings.jwt_exp'), extensions.sign(%s::json, %s)"
+    secret = "current_setting('app.settings.jwt_secret')"
+    claims = '{"role": "service_role"}'
+    for command in ("status", "reset"):
+        assert cli(command).returncode == 0
+        with psycopg.connect(values["DB_URL"]) as connection:
+            statement = reading.replace("%s)", f"{secret})").encode()
+            row = connection.execute(statement, (claims,)).fetchone()
+        assert row is not None
+        assert row[0] == "3600"
+        headers = {"apikey": values["ANON_KEY"], "Authorization": f"Bearer {row[1]}"}
+        response = httpx.get(f"{values['API_URL']}/storage/v1/bucket", headers=headers)
+        assert response.status_code == 200, response.text
+
+
 def test_reset_makes_the_database_anew_and_leaves_no_file(cli: Cli, values: dict[str, str]) -> None:
     with psycopg.connect(values["DB_URL"]) as connection:
         connection.execute("INSERT INTO public.notes (title) VALUES ('to be lost')")

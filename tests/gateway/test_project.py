@@ -246,6 +246,21 @@ async def test_preparing_again_changes_nothing(project: ProjectDatabase) -> None
     assert ask(project.owner, "SELECT id FROM storage.buckets") == [("b",)]
 
 
+async def test_settings_that_functions_read_are_those_of_migrations_where_these_have_some(
+    postgres: Server,
+) -> None:
+    url = postgres.create_database("app_settings")
+    try:
+        keep(url, "ALTER DATABASE app_settings SET \"app.settings.mine\" = 'kept'")
+        await prepare(url, PASSWORD, app_settings={"mine": "other", "quoted": "it's"})
+        reading = (
+            "SELECT current_setting('app.settings.mine'), current_setting('app.settings.quoted')"
+        )
+        assert ask(url, reading) == [("kept", "it's")]
+    finally:
+        postgres.drop_database("app_settings")
+
+
 async def test_who_is_signed_in_by_another_password_keeps_it() -> None:
     with new_server() as server:
         roles = await prepare(server.url, PASSWORD)

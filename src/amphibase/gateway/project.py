@@ -14,7 +14,7 @@ says.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import LiteralString, NamedTuple
@@ -111,6 +111,13 @@ class _State(NamedTuple):
     missing_roles: list[str]
 
 
+_APP_SETTINGS = """
+SELECT split_part(setting, '=', 1)
+FROM pg_db_role_setting
+JOIN pg_database ON pg_database.oid = setdatabase, unnest(setconfig) AS setting
+WHERE datname = current_database() AND setrole = 0
+"""
+
 _STREAMS = """
 SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
 WHERE database = %s AND temporary AND active_pid IS NOT NULL
@@ -128,7 +135,13 @@ async def needs_revisions(url: str) -> bool:
         return not (state.is_made or state.has_no_tables)
 
 
-async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = None) -> RoleUrls:
+async def prepare(
+    url: str,
+    password: str,
+    *,
+    exposes_new_tables: bool | None = None,
+    app_settings: Mapping[str, str] | None = None,
+) -> RoleUrls:
     """Make a project in the database, as far as it is not there.
 
     Args:
@@ -136,6 +149,8 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
         password: what the roles of the services sign in with from now on.
         exposes_new_tables: whether the roles of the Data API get grants on what is created in
             `public` from now on; None leaves it as it is, and of a new project none.
+        app_settings: what functions read as `current_setting('app.settings.…')`, for a database
+            that has no such settings. Everybody who may run SQL reads them.
 
     Returns:
         The database's URLs for the services.
@@ -180,6 +195,7 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
             await connection.execute(
                 sql.SQL("ALTER DATABASE {} SET search_path = {}").format(name, SEARCH_PATH)
             )
+            await _set_missing(connection, app_settings or {})
             await connection.commit()
         if exposes_new_tables is not None:
             await connection.execute(EXPOSE if exposes_new_tables else HIDE)
@@ -266,6 +282,20 @@ async def _substitute_extensions(connection: AsyncConnection) -> None:
     for extension, script in SUBSTITUTES.items():
         if extension not in there:
             await connection.execute(script.read_bytes())
+
+
+async def _set_missing(connection: AsyncConnection, app_settings: Mapping[str, str]) -> None:
+    cursor = await connection.execute(_APP_SETTINGS)
+    there = {name for (name,) in await cursor.fetchall()}
+    for name, value in app_settings.items():
+        if (setting := f"app.settings.{name}") not in there:
+            await connection.execute(
+                sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+                    sql.Identifier(connection.info.dbname),
+                    sql.Identifier(setting),
+                    sql.Literal(value),
+                )
+            )
 
 
 async def _run_revisions(url: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 
 import psycopg
@@ -16,6 +17,7 @@ from amphibase.gateway.service_roles import RoleUrls
 from amphibase.gateway.settings import GatewaySettings, revealed
 from amphibase.redaction import redacted_logger
 from amphibase.replication.outbox import remove_unused
+from amphibase.settings.published_secrets import CLI_JWT_SECRET
 
 logger = redacted_logger("amphibase.gateway")
 
@@ -41,7 +43,12 @@ async def set_up(
         logger.warning("%s is not read by the local Supabase, and has no effect", name)
     own_url = revealed(settings.authenticator_url)
     exposes_new_tables = settings.auto_expose_new_tables
-    roles = await project.prepare(owner_url, password, exposes_new_tables=exposes_new_tables)
+    roles = await project.prepare(
+        owner_url,
+        password,
+        exposes_new_tables=exposes_new_tables,
+        app_settings=_app_settings(settings.keys.secret, config),
+    )
     if own_url:
         roles = replace(roles, authenticator=own_url)
     if config.unknown:
@@ -90,7 +97,12 @@ async def reset(
     if state.embedded:
         await migration_roles.remove(url)
     try:
-        await project.prepare(url, folder.password(), exposes_new_tables=exposes_new_tables)
+        await project.prepare(
+            url,
+            folder.password(),
+            exposes_new_tables=exposes_new_tables,
+            app_settings=_app_settings(values["JWT_SECRET"], config),
+        )
         done = await migrations.apply(url, SUPABASE, config)
         await buckets.create(url, config.buckets)
     finally:
@@ -98,6 +110,14 @@ async def reset(
         await asyncio.to_thread(folder.reopen, state)
     await buckets.upload(values["API_URL"], values["SERVICE_ROLE_KEY"], config.buckets)
     return done
+
+
+def _app_settings(secret: str, config: ProjectConfig) -> Mapping[str, str]:
+    """Return what the Supabase CLI lets SQL read of a project (its `internal/db/start/templates/
+    schema.sql`): the secret only where it is the published one."""
+    if secret != CLI_JWT_SECRET:
+        return {}
+    return {"jwt_secret": secret, "jwt_exp": config.values.get("GOTRUE_JWT_EXP", "3600")}
 
 
 async def remove_unused_triggers(url: str) -> None:
