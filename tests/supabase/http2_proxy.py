@@ -13,6 +13,9 @@ import httpx
 
 HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-encoding"}
 
+PATIENCE_SECONDS = 250
+"""How long a request may wait for those before it; pytest waits a little longer for its test."""
+
 
 @dataclass
 class Exchange:
@@ -38,7 +41,7 @@ class Http2Proxy:
         self.delay = 0.0
         self.delayed = asyncio.Event()
         self._open: set[Http2Connection] = set()
-        self._http = httpx.AsyncClient(base_url=target)
+        self._http = httpx.AsyncClient(base_url=target, timeout=PATIENCE_SECONDS)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 from tests.contract.signing_up import PASSWORD, tokens_of
-from tests.supabase.http2_proxy import Http2Proxy, http2_proxy
+from tests.supabase.http2_proxy import PATIENCE_SECONDS, Http2Proxy, http2_proxy
 from tests.supabase_projects import settings_of, wait_for_schema
 
 from amphibase import ANONYMOUS, SERVICE, Caller, Unavailable
@@ -54,7 +54,8 @@ async def proxy(supabase: LocalSupabase) -> AsyncIterator[Http2Proxy]:
 @pytest.fixture
 async def backend(supabase: LocalSupabase, proxy: Http2Proxy) -> AsyncIterator[SupabaseBackend]:
     settings = settings_of(supabase, supabase_url=proxy.url)
-    http = RetryingClient(http1=False, http2=True, limits=httpx.Limits(max_connections=1))
+    limits = httpx.Limits(max_connections=1)  # on which hundreds of requests wait for each other
+    http = RetryingClient(http1=False, http2=True, limits=limits, timeout=PATIENCE_SECONDS)
     client = SupabaseClient(SupabaseProject.of(settings), http)
     opened = SupabaseBackend(settings, load_keys(settings), client)
     yield opened
