@@ -33,6 +33,23 @@ async def test_a_user_that_an_administrator_adds_has_the_metadata_that_were_sent
     }
 
 
+async def test_members_are_in_the_order_of_their_names_at_every_depth(confirming: Api) -> None:
+    """As Go writes maps; Postgres has the shorter names first, and a sign-up that waits none."""
+    data = {"c": [{"d": 1, "bb": 2}], "bb": {"z": 1, "aa": 2}}
+    waiting = await confirming.sign_up(data=data)
+    listed = await confirming.get("/admin/audit", token=SERVICE)
+    user = await confirming.create("bob@example.com", user_metadata=data)
+    for shown in (waiting, user):
+        metadata = shown["user_metadata"]
+        assert list(metadata) == sorted(metadata)
+        assert [*metadata["bb"], *metadata["c"][0]] == ["aa", "z", "bb", "d"]
+        (identity,) = shown["identities"]
+        assert list(identity["identity_data"]) == sorted(identity["identity_data"])
+    assert listed.json()
+    for entry in listed.json():
+        assert list(entry["payload"]) == sorted(entry["payload"])
+
+
 async def test_an_accepted_invitation_adds_that_the_address_is_verified(api: Api) -> None:
     body = {"email": "ann@example.com", "data": DATA}
     await api.post("/invite", body, token=SERVICE)

@@ -12,7 +12,7 @@ from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import invalid
 from amphibase.gateway.auth.pages import page_headers, read_page
 from amphibase.gateway.auth.responses import respond
-from amphibase.gateway.auth.serializers import timestamp
+from amphibase.gateway.auth.serializers import by_name, timestamp
 
 SCOPES: Mapping[str, tuple[str, ...]] = {
     "author": ("actor_username", "actor_name"),
@@ -40,7 +40,7 @@ async def list_entries(core: Core, request: Request) -> Response:
 def _entry_json(entry: Row[Any]) -> dict[str, Any]:
     return {
         "id": str(entry.id),
-        "payload": entry.payload,
+        "payload": by_name(entry.payload),
         "created_at": timestamp(entry.created_at),
         "ip_address": entry.ip_address,
     }

@@ -1,6 +1,7 @@
 """Users, identities and factors as JSON, field by field as Supabase Auth has them: what is empty is
 left out where it leaves it out."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,11 @@ def timestamp(value: datetime) -> str:
     value = value.astimezone(UTC)
     fraction = f".{value.microsecond:06d}".rstrip("0").rstrip(".")
     return f"{value.replace(microsecond=0, tzinfo=None).isoformat()}{fraction}Z"
+
+
+def by_name(value: Any) -> Any:
+    """Return a value of JSON with its members in the order of their names, as Go writes maps."""
+    return json.loads(json.dumps(value, sort_keys=True))
 
 
 def user(user: AuthUser) -> dict[str, Any]:
@@ -36,8 +42,8 @@ def user(user: AuthUser) -> dict[str, Any]:
     if row.phone_change:
         fields["new_phone"] = row.phone_change
     fields |= _times(row, "phone_change_sent_at", "reauthentication_sent_at", "last_sign_in_at")
-    fields["app_metadata"] = row.raw_app_meta_data or {}
-    fields["user_metadata"] = row.raw_user_meta_data or {}
+    fields["app_metadata"] = by_name(row.raw_app_meta_data or {})
+    fields["user_metadata"] = by_name(row.raw_user_meta_data or {})
     if user.factors:
         fields["factors"] = [factor(each) for each in user.factors]
     fields["identities"] = [identity(each) for each in user.identities]
@@ -75,7 +81,7 @@ def identity(row: Row[Any]) -> dict[str, Any]:
         "identity_id": str(row.id),
         "id": row.provider_id,
         "user_id": str(row.user_id),
-        **({"identity_data": row.identity_data} if row.identity_data else {}),
+        **({"identity_data": by_name(row.identity_data)} if row.identity_data else {}),
         "provider": row.provider,
         **_times(row, "last_sign_in_at", "created_at", "updated_at"),
     }

@@ -27,7 +27,7 @@ from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.new_users import check_new_user
 from amphibase.gateway.auth.password_policy import check_password
 from amphibase.gateway.auth.responses import respond, respond_uncached
-from amphibase.gateway.auth.serializers import timestamp
+from amphibase.gateway.auth.serializers import by_name, timestamp
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
 
@@ -327,7 +327,7 @@ def _unconfirmed(
         "identity_id": str(identity_id),
         "id": str(id),
         "user_id": str(id),
-        "identity_data": {**data},
+        "identity_data": by_name(data),
         "provider": app_metadata["provider"],
         "last_sign_in_at": timestamp(now),
         **times,
@@ -342,7 +342,7 @@ def _unconfirmed(
         "phone": "",
         "confirmation_sent_at": timestamp(now),
         "app_metadata": app_metadata,
-        "user_metadata": data,
+        "user_metadata": by_name(data),
         "identities": [identity],
         **times,
         "is_anonymous": False,
