@@ -14,7 +14,7 @@ import pytest
 from tests.servers import ask
 
 from amphibase.errors import ConfigurationError
-from amphibase.postgres import binaries, find_binaries, start
+from amphibase.postgres import ServerNeeds, binaries, find_binaries, start
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up rights")
 needs_wheel = pytest.mark.skipif(
@@ -152,10 +152,20 @@ def test_a_server_that_has_the_extensions_comes_first(
     monkeypatch.setattr(binaries, "DEBIAN", debian)
     monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert find_binaries(extensions={"vector", "hstore"}) == debian / "16" / "bin"
-    assert find_binaries(extensions={"hstore"}) == debian / "17" / "bin"
-    assert find_binaries(extensions={"postgis"}) == debian / "18" / "bin"
-    assert find_binaries(17, extensions={"vector"}) == debian / "17" / "bin"
+    assert (
+        find_binaries(needs=ServerNeeds(extensions=frozenset({"vector", "hstore"})))
+        == debian / "16" / "bin"
+    )
+    assert (
+        find_binaries(needs=ServerNeeds(extensions=frozenset({"hstore"}))) == debian / "17" / "bin"
+    )
+    assert (
+        find_binaries(needs=ServerNeeds(extensions=frozenset({"postgis"}))) == debian / "18" / "bin"
+    )
+    assert (
+        find_binaries(17, needs=ServerNeeds(extensions=frozenset({"vector"})))
+        == debian / "17" / "bin"
+    )
 
 
 def test_a_server_that_is_new_enough_comes_before_an_older_one_and_extensions_before_both(
@@ -172,10 +182,16 @@ def test_a_server_that_is_new_enough_comes_before_an_older_one_and_extensions_be
     monkeypatch.setattr(binaries, "DEBIAN", debian)
     monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
     monkeypatch.setattr(shutil, "which", _which_in(on_path))
-    assert find_binaries(preferred=15) == on_path
-    assert find_binaries(preferred=16) == debian / "17" / "bin"
-    assert find_binaries(preferred=18) == on_path
-    assert find_binaries(preferred=17, extensions={"vector"}) == on_path
+    assert find_binaries(needs=ServerNeeds(major=15)) == on_path
+    assert find_binaries(needs=ServerNeeds(major=16)) == debian / "17" / "bin"
+    assert find_binaries(needs=ServerNeeds(major=18)) == on_path
+    vector = frozenset({"vector"})
+    assert find_binaries(needs=ServerNeeds(vector, major=17)) == on_path
+    options = {debian / "17/bin": "--with-lz4 --without-icu", debian / "16/bin": "--with-lz4"}
+    for folder, configured in options.items():
+        (folder / "pg_config").write_text(f"#!/bin/sh\necho '{configured}'\n")
+        (folder / "pg_config").chmod(0o755)
+    assert find_binaries(needs=ServerNeeds(icu=True, major=17)) == debian / "16" / "bin"
 
 
 def _which_in(folder: Path) -> Any:

@@ -10,8 +10,10 @@ import pytest
 from tests.gateway.conftest import ProjectDatabase
 
 from amphibase.errors import ConfigurationError
-from amphibase.gateway.migrations import apply, required_extensions
+from amphibase.gateway.config_toml import ProjectConfig
+from amphibase.gateway.migrations import apply, server_needs
 from amphibase.gateway.sql_script import split
+from amphibase.postgres import ServerNeeds
 
 
 @pytest.mark.parametrize(
@@ -420,13 +422,19 @@ async def test_a_job_that_is_not_there_cannot_be_unscheduled(project: ProjectDat
                 connection.execute(f"SELECT cron.unschedule({job})".encode())
 
 
-def test_extensions_that_the_server_has_to_bring_are_found_in_blocks_too(folder: Path) -> None:
+def test_what_migrations_need_of_the_server_is_found_in_blocks_too(folder: Path) -> None:
     (folder / "migrations/1_a.sql").write_text(
         'create extension citext; create extension pg_net; create extension "ann@recipes";\n'
         "do $$ begin create extension if not exists vector with schema extensions;\n"
         "execute 'create extension hstore;'; end $$; drop extension postgis;"
     )
-    assert required_extensions(folder) == {"citext", "vector", "hstore"}
+    brought = frozenset({"citext", "vector", "hstore"})
+    assert server_needs(folder, ProjectConfig()) == ServerNeeds(brought)
+    (folder / "migrations/2_b.sql").write_text(
+        "create collation c (locale = 'und', provider = icu);"
+    )
+    needs = server_needs(folder, ProjectConfig(postgres_major=17))
+    assert needs == ServerNeeds(brought, icu=True, major=17)
 
 
 async def test_two_migrations_of_one_version_are_rejected(

@@ -21,6 +21,7 @@ from amphibase.gateway.config_toml import ProjectConfig, read_config
 from amphibase.gateway.migration_errors import describe_failure
 from amphibase.gateway.project import ONE_AT_A_TIME, connected
 from amphibase.gateway.sql_script import ScriptStatement, split
+from amphibase.postgres import ServerNeeds
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway")
@@ -42,6 +43,8 @@ _ALONE = re.compile(
 """Statements that Postgres runs outside a transaction alone."""
 
 _FROM_STDIN = re.compile(r"copy\b .* \bfrom \s+ stdin\b", re.VERBOSE | re.IGNORECASE | re.DOTALL)
+
+_ICU = re.compile(r"\bprovider\s*=\s*'?icu\b", re.IGNORECASE)
 
 _OLD_INIT = re.compile(r"(\d{14})_init\.sql")
 _OLD_INIT_ENDS = "20211209000000"
@@ -124,8 +127,9 @@ async def apply(url: str, folder: Path, config: ProjectConfig | None = None) -> 
     return done
 
 
-def required_extensions(folder: Path) -> frozenset[str]:
-    """Return the extensions that the migrations make and that the server has to bring.
+def server_needs(folder: Path, config: ProjectConfig) -> ServerNeeds:
+    """Return what the migrations need of the server: extensions that they make and it has to bring,
+    ICU's collations, and the version that `config.toml` says.
 
     Args:
         folder: `supabase`, which need not exist.
@@ -133,12 +137,13 @@ def required_extensions(folder: Path) -> frozenset[str]:
     Raises:
         ConfigurationError: a file cannot be read.
     """
-    provided = extensions.PROVIDED
-    return frozenset(
+    brought = frozenset(
         name
         for name in _extensions_made_in(folder)
-        if name not in provided and not extensions.is_dispensable(name)
+        if name not in extensions.PROVIDED and not extensions.is_dispensable(name)
     )
+    scripts = map(_read, (folder / "migrations").glob("*.sql"))
+    return ServerNeeds(brought, any(map(_ICU.search, scripts)), config.postgres_major)
 
 
 def _extensions_made_in(folder: Path) -> Iterator[str]:

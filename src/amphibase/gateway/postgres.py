@@ -9,7 +9,7 @@ from types import MappingProxyType
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import setting_name
 from amphibase.gateway.settings import DATABASE_PORT, PORTS_TRIED, GatewaySettings
-from amphibase.postgres import PortTaken, Server, is_port_taken, start
+from amphibase.postgres import PortTaken, Server, ServerNeeds, is_port_taken, start
 from amphibase.settings.published_secrets import has_published_password
 
 MINIMUM_MAJOR = 15
@@ -23,15 +23,13 @@ not wait for the disk (`synchronous_commit`) is in the stream after that delay, 
 CLI_DATABASE_PASSWORD = "postgres"
 
 
-def start_on_free_port(
-    folder: Path, named: int | None, preferred: int, extensions: frozenset[str]
-) -> Server:
+def start_on_free_port(folder: Path, named: int | None, needs: ServerNeeds | None = None) -> Server:
     """Start Postgres on the port that is named, else on the default one or the next that is free.
 
     Args:
         folder: of the data, made where it is missing.
         named: 0 chooses any free port.
-        preferred, extensions: as `postgres.start` takes them.
+        needs: as `postgres.start` takes them.
 
     Raises:
         ConfigurationError, Unavailable: as `postgres.start` does.
@@ -43,8 +41,7 @@ def start_on_free_port(
             port=port,
             settings=SERVER_SETTINGS,
             least=MINIMUM_MAJOR,
-            preferred=preferred,
-            extensions=extensions,
+            needs=needs,
         )
 
     if named is not None:

