@@ -326,6 +326,23 @@ async def test_what_supabase_has_and_this_server_has_not_is_skipped_with_a_warni
     assert items[0].endswith("1_a.sql:2: the extension pg_graphql is skipped: this server lacks it")
 
 
+async def test_an_extension_of_another_version_is_made_in_that_of_the_server(
+    project: ProjectDatabase, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "migrations/1_a.sql").write_text(
+        'create extension if not exists "citext" with schema "public" version \'0.0.1\';\n'
+        "create extension hstore with version '1.8' schema public;\n"
+        "comment on extension hstore is 'pairs, version 1';"
+    )
+    assert await apply(project.owner, folder) == ["1_a.sql"]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.endswith(
+        "1_a.sql:1: the extension citext is made in the version that this server has"
+    )
+    noted = "SELECT statements[1] FROM supabase_migrations.schema_migrations"
+    assert "0.0.1" in str(read(project.owner, noted))
+
+
 async def test_any_other_extension_that_is_missing_is_reported_with_the_package_that_has_it(
     project: ProjectDatabase, folder: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """What becomes of `CREATE EXTENSION` where the server lacks the extension."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 PROVIDED = frozenset({"uuid-ossp", "pgcrypto", "pgjwt"})
 """A project has their functions on every server."""
@@ -58,6 +58,8 @@ _ABOUT = re.compile(
 )
 
 
+_VERSION = re.compile(r"""\s+version\s+(['"]?)(?P<version>[\w.-]+)\1""", re.IGNORECASE)
+
 _BLOCK = re.compile(r"do\b", re.IGNORECASE)
 
 _IN_BLOCK = re.compile(
@@ -78,6 +80,15 @@ def named_in(statement: str) -> str | None:
     if found is None:
         return None
     return found["quoted"] or found["plain"].lower()
+
+
+def without_version(statement: str, versions: Collection[str]) -> str:
+    """Return a statement that makes an extension without the version that it wants, where that is
+    none of the server's; a diff of another database writes its versions down."""
+    about, found = _ABOUT.match(statement), _VERSION.search(statement)
+    if not (about and about["create"] and found) or found["version"] in versions:
+        return statement
+    return statement[: found.start()] + statement[found.end() :]
 
 
 def is_dispensable(extension: str) -> bool:

@@ -49,4 +49,4 @@ def describe_failure(
             f"Skipped, since this server lacks them: {', '.join(missing)}; where the statement "
             "needs one of them, leave it out, or name a server that has it with --database-url"
         )
-    return f"{path}:{line}: {'. '.join(parts)}"
+    return f"{path}:{line}: {'. '.join(part.rstrip('.') for part in parts)}"

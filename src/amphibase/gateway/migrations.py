@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -216,14 +216,17 @@ def _check_version(connection: AsyncConnection, wanted: int) -> None:
         )
 
 
-async def _available(connection: AsyncConnection) -> frozenset[str]:
-    cursor = await connection.execute("SELECT name FROM pg_available_extensions")
-    return frozenset(name for (name,) in await cursor.fetchall())
+async def _available(connection: AsyncConnection) -> Mapping[str, Collection[str]]:
+    """Return the versions of the extensions that the server has, by their names."""
+    cursor = await connection.execute(
+        "SELECT name, array_agg(version) FROM pg_available_extension_versions GROUP BY name"
+    )
+    return dict(await cursor.fetchall())
 
 
 class _Runner:
     def __init__(
-        self, connection: AsyncConnection, available: frozenset[str], folder: Path
+        self, connection: AsyncConnection, available: Mapping[str, Collection[str]], folder: Path
     ) -> None:
         self._connection = connection
         self._available = available
@@ -305,7 +308,15 @@ class _Runner:
         if name is None:
             return replace(statement, text=extensions.without(statement.text, skipped))
         if name in self._available:
-            return statement
+            text = extensions.without_version(statement.text, self._available[name])
+            if text != statement.text:
+                logger.warning(
+                    "%s:%d: the extension %s is made in the version that this server has",
+                    path,
+                    statement.line,
+                    name,
+                )
+            return replace(statement, text=text)
         if skipped(name):
             return None
         major = self._connection.info.server_version // 10000
@@ -334,7 +345,8 @@ class _Runner:
 
     def _skipped(self) -> list[str]:
         made = dict.fromkeys(_extensions_made_in(self._folder))
-        return [name for name in made if name not in self._available | extensions.PROVIDED]
+        there = extensions.PROVIDED.union(self._available)
+        return [name for name in made if name not in there]
 
 
 def _read(path: Path) -> str:
