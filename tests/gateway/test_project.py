@@ -395,6 +395,38 @@ async def test_a_project_of_an_earlier_version_gets_the_services_roles(
     assert_each_service_owns_its_tables(project.owner)
 
 
+@pytest.mark.parametrize(
+    ("made", "call"),
+    [
+        (
+            "CREATE SCHEMA extensions; CREATE FUNCTION extensions.http_get(varchar) RETURNS text"
+            " LANGUAGE sql AS 'SELECT ''mine'''",
+            "extensions.http_get('')",
+        ),
+        (
+            "CREATE SCHEMA net; CREATE FUNCTION net.http_get(url text) RETURNS text LANGUAGE sql"
+            " AS 'SELECT ''mine'''; CREATE TYPE net.http_response AS (status text)",
+            "(ROW('mine')::net.http_response).status",
+        ),
+        (
+            "CREATE SCHEMA dbdev; CREATE FUNCTION dbdev.install(name text) RETURNS text"
+            " LANGUAGE sql AS 'SELECT ''mine'''",
+            "dbdev.install('')",
+        ),
+    ],
+)
+async def test_what_a_project_has_made_in_place_of_the_platforms_is_kept(
+    postgres: Server, made: str, call: str
+) -> None:
+    url = postgres.create_database("own_stand_ins")
+    try:
+        keep(url, made)
+        await prepare(url, PASSWORD)
+        assert ask(url, f"SELECT {call}") == [("mine",)]
+    finally:
+        postgres.drop_database("own_stand_ins")
+
+
 async def test_a_function_of_graphql_that_the_database_has_is_kept(
     project: ProjectDatabase,
 ) -> None:

@@ -80,4 +80,6 @@ BEGIN
             )
             FROM jsonb_each_text($1)
         $body$;
+EXCEPTION WHEN duplicate_function OR duplicate_object THEN
+    NULL;  -- the project has made its own
 END $$;

@@ -178,19 +178,15 @@ BEGIN
             error_msg text,
             created timestamptz NOT NULL DEFAULT now()
         );
-        IF to_regtype('net.http_response_result') IS NULL THEN
-            CREATE TYPE net.request_status AS ENUM ('PENDING', 'SUCCESS', 'ERROR');
-            CREATE TYPE net.http_response AS (status_code integer, headers jsonb, body text);
-            CREATE TYPE net.http_response_result AS (
-                status net.request_status, message text, response net.http_response
-            );
-        END IF;
         PERFORM pg_temp.create_missing($create$
+        CREATE TYPE net.request_status AS ENUM ('PENDING', 'SUCCESS', 'ERROR');
+        CREATE TYPE net.http_response AS (status_code integer, headers jsonb, body text);
+        CREATE TYPE net.http_response_result AS (
+            status net.request_status, message text, response net.http_response
+        );
         CREATE FUNCTION net._http_collect_response(request_id bigint, async boolean DEFAULT true)
             RETURNS net.http_response_result LANGUAGE sql
-            AS 'SELECT (''ERROR'', ''No request is sent here'', NULL)::net.http_response_result'
-        $create$);
-        PERFORM pg_temp.create_missing($create$
+            AS 'SELECT (''ERROR'', ''No request is sent here'', NULL)::net.http_response_result';
         CREATE FUNCTION net.http_collect_response(request_id bigint, async boolean DEFAULT true)
             RETURNS net.http_response_result LANGUAGE sql
             AS 'SELECT net._http_collect_response($1, $2)'
