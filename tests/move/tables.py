@@ -76,6 +76,14 @@ class Side:
         with psycopg.connect(self.url, row_factory=tuple_row) as connection:
             return connection.execute(query.encode()).fetchall()
 
+    def indexes(self, table: str) -> int:
+        """How many indexes a table has beside that of its key."""
+        on_sqlite = "SELECT count(*) FROM pragma_index_list('{}')"
+        on_postgres = "SELECT count(*) - 1 FROM pg_index WHERE indrelid = '{}'::regclass"
+        ((count,),) = self.rows((on_sqlite if self.is_sqlite else on_postgres).format(table))
+        assert isinstance(count, int)
+        return count
+
     def name(self, table: str) -> str:
         return table if self.is_sqlite else f"public.{table}"
 

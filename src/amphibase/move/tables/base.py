@@ -145,6 +145,10 @@ class TableWriter(TableReader, Protocol):
             How many were deleted.
         """
 
+    async def index(self, table: CatalogTable, column: str) -> None:
+        """Have an index that begins with a column, where one can be made: without it, a foreign key
+        looks for references to a deleted row in the whole table."""
+
     async def clear(self, table: CatalogTable) -> None:
         """Delete all rows of a table, and forget its checkpoint."""
 

@@ -214,6 +214,9 @@ class DataApiTables:
             deleted += total_of(response)
         return deleted
 
+    async def index(self, table: CatalogTable, column: str) -> None:
+        """Do nothing: an API changes no tables."""
+
     async def clear(self, table: CatalogTable) -> None:
         """Raise NotSupported: only a table without a key is cleared, which no API can write."""
         raise NotSupported(f"{table.name} cannot be emptied by the Data API")

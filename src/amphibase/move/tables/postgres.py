@@ -22,6 +22,7 @@ from amphibase.move.tables.postgres_session import (
     relation,
     settings_for,
 )
+from amphibase.move.tables.reference_indexes import drop_on_postgres, index_on_postgres
 from amphibase.move.tables.rejections import Rejection, invalid_text, write_by_halves
 
 ALL_AT_ONCE: LiteralString = "SET CONSTRAINTS ALL IMMEDIATE"
@@ -166,6 +167,11 @@ class PostgresTables:
         async with self._transaction() as connection:
             return (await connection.execute(query)).rowcount
 
+    async def index(self, table: CatalogTable, column: str) -> None:
+        """Have an index that begins with a column, where one can be made."""
+        async with self._transaction() as connection:
+            await index_on_postgres(connection, table.name, column)
+
     async def clear(self, table: CatalogTable) -> None:
         """Delete all rows of a table, and forget its checkpoint."""
         async with self._transaction() as connection:
@@ -175,8 +181,9 @@ class PostgresTables:
                 await connection.execute(query.format(CHECKPOINTS), (self._plan, str(table.name)))
 
     async def forget_checkpoints(self) -> None:
-        """Remove the checkpoints, and their schema where nothing else is in it."""
+        """Remove the checkpoints, and their schema where nothing else is in it, and the indexes."""
         async with self._transaction() as connection:
+            await drop_on_postgres(connection)
             await connection.execute(SQL("DROP TABLE IF EXISTS {}").format(CHECKPOINTS))
             try:
                 async with connection.transaction():

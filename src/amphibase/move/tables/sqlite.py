@@ -33,6 +33,7 @@ from amphibase.move.tables.base import (
     Selection,
 )
 from amphibase.move.tables.chunks import iterate_in_thread, key_of
+from amphibase.move.tables.reference_indexes import drop_on_sqlite, index_on_sqlite
 from amphibase.move.tables.sqlite_catalog import quoted, read_sqlite_catalog, rowid_of
 from amphibase.move.tables.sqlite_exact import Stored
 from amphibase.move.tables.sqlite_rows import (
@@ -135,6 +136,11 @@ class SqliteTables:
         """Delete rows by their keys, but those that a row of `referrers` refers to."""
         return await self._run(partial(delete_rows, selection, keys, referrers), writes=True)
 
+    async def index(self, table: CatalogTable, column: str) -> None:
+        """Have an index that begins with a column."""
+        make = partial(index_on_sqlite, table=table.name, column=column)
+        await self._run(make, writes=True)
+
     async def clear(self, table: CatalogTable) -> None:
         """Delete all rows of a table, and forget its checkpoint."""
 
@@ -147,9 +153,13 @@ class SqliteTables:
         await self._run(clear, writes=True)
 
     async def forget_checkpoints(self) -> None:
-        """Remove the checkpoints."""
-        drop = f"DROP TABLE IF EXISTS {CHECKPOINTS}"
-        await self._run(lambda connection: connection.execute(drop), writes=True)
+        """Remove the checkpoints and the indexes."""
+
+        def forget(connection: sqlite3.Connection) -> None:
+            connection.execute(f"DROP TABLE IF EXISTS {CHECKPOINTS}")
+            drop_on_sqlite(connection)
+
+        await self._run(forget, writes=True)
 
     def _connect(self) -> sqlite3.Connection:
         path = self._url.database or ""

@@ -39,6 +39,8 @@ class Undo:
     async def run(self) -> AsyncIterator[Kept]:
         """Delete rows, and yield those that are kept."""
         cycles = [table for table in self._tables if table.postponed]
+        for table in self._tables:
+            await self._index(table)
         for table in cycles:
             await self._open_cycle(table)
         for table in reversed(self._tables):
@@ -50,6 +52,17 @@ class Undo:
         for table in self._tables:
             self._journal.delete("table", table.name)
             WrittenKeys(self._journal, table).forget()
+
+    async def _index(self, table: MovedTable) -> None:
+        """Let the database find at once which rows of a cycle refer to one that is deleted; they
+        are there still, as those of other tables are not."""
+        selection = table.pair.target
+        columns = {selection.columns[place] for place in table.postponed}
+        for referrer in self._referrers.of(table):
+            if referrer.table == selection.table.name:
+                columns.add(referrer.columns[0])
+        for column in sorted(columns):
+            await self._target.index(selection.table, column)
 
     async def _unchanged(
         self, table: MovedTable
