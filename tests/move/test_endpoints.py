@@ -124,3 +124,15 @@ def test_a_secret_in_the_address_of_a_project_is_rejected_and_not_repeated(addre
     with pytest.raises(ConfigurationError, match="write the address alone") as raised:
         project(f"supabase:{address}")
     assert "s3cret" not in raised.value.detail
+
+
+@pytest.mark.parametrize("path", ["file:app%20db?", "file:{folder}/app%20db?mode=ro&", "app db?"])
+def test_a_uri_of_sqlite_is_the_path_of_its_file(path: str, tmp_path: Path) -> None:
+    endpoint = sql(f"sql:sqlite:///{path.format(folder=tmp_path)}uri=true")
+    assert endpoint.address == f"sql:sqlite:///{tmp_path}/app db"
+
+
+@pytest.mark.parametrize("option", ["mode=memory&cache=shared", "vfs=unix-none", "immutable=1"])
+def test_what_is_no_file_of_sqlite_is_rejected(option: str) -> None:
+    with pytest.raises(ConfigurationError, match="needs the file itself"):
+        sql(f"sql:sqlite:///file:app?{option}&uri=true")

@@ -8,7 +8,7 @@ own, as long as those are of the same address; for a password also where libpq l
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
@@ -138,6 +138,16 @@ def files_address(url: str) -> str:
 
 
 def _sql_database(text: str, role: Role, own: EndSettings, application: Settings) -> URL:
+    url = _named_database(text, role, own, application)
+    if _names_no_file(url):
+        raise ConfigurationError(
+            f"The {role}'s address has mode=memory, vfs or immutable: a move needs the file itself,"
+            " as in sqlite:////folder/app.db"
+        )
+    return url
+
+
+def _named_database(text: str, role: Role, own: EndSettings, application: Settings) -> URL:
     variable = f"{role.upper()}_DATABASE_URL"
     named = _database(variable, own.database_url)
     if not text:
@@ -206,10 +216,21 @@ def _parse(text: str, subject: str) -> URL:
 
 
 def _absolute(url: URL) -> URL:
-    """Return a SQLite URL with the whole path, so that a plan is the same in every folder."""
-    if url.get_backend_name() != "sqlite" or url.query.get("uri"):
+    """Return a SQLite URL with the whole path, also of a `file:` URI, so that a plan is the same in
+    every folder and all stages open the same file (SQLite docs, "Uniform Resource Identifiers")."""
+    if url.get_backend_name() != "sqlite" or _names_no_file(url):
         return url
-    return url.set(database=str(Path(url.database or "").absolute()))
+    path = url.database or ""
+    if url.query.get("uri"):
+        path = unquote(urlsplit(path).path)
+        url = url.difference_update_query(["uri", "mode", "cache"])
+    return url.set(database=str(Path(path).absolute()))
+
+
+def _names_no_file(url: URL) -> bool:
+    """Whether a SQLite database is more, or less, than a file that anybody may open."""
+    options = url.query
+    return options.get("mode") == "memory" or "vfs" in options or "immutable" in options
 
 
 def _same_address(planned: URL, named: URL, variable: str) -> URL:

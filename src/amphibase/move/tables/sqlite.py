@@ -164,7 +164,7 @@ class SqliteTables:
     def _connect(self) -> sqlite3.Connection:
         path = self._url.database or ""
         # A file that is missing is a mistyped path, and not an empty database.
-        uri = path if path.startswith("file:") else f"file:{quote(path)}?mode=rw"
+        uri = f"file:{quote(path)}?mode=rw"
         try:
             connection = sqlite3.connect(
                 uri, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True

@@ -63,9 +63,7 @@ def log_lost(target: URL, journal: Journal) -> None:
     path = target.database or ""
     with (
         translated_errors(),
-        closing(
-            sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, uri=path.startswith("file:"))
-        ) as connection,
+        closing(sqlite3.connect(path, BUSY_SECONDS, isolation_level=None)) as connection,
     ):
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (LOG,)).fetchone():
