@@ -264,10 +264,18 @@ async def test_when_the_stream_ends_channels_join_again_and_miss_nothing_after(
     assert (await wire.receive())[4]["event"] == "sent"
 
 
-async def test_a_policy_that_fails_admits_nobody(api: Api, connect: Connect) -> None:
+async def test_a_policy_that_fails_admits_nobody_and_the_log_names_the_topic_in_a_line(
+    api: Api, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     await api.run(
         "CREATE POLICY broken ON realtime.messages FOR SELECT TO authenticated"
         " USING (1 / (length(topic) - length(topic)) = 1)"
     )
     wire = await connect(api)
     assert await wire.join(ROOM, api.token(), private=True) == f"{DENIED}room:1"
+    await wire.join("realtime:a\n2030-01-01 ERROR", api.token(), private=True)
+    written = [each for each in caplog.messages if "cannot be asked" in each]
+    assert [each.partition(" for ")[2].partition(": ")[0] for each in written] == [
+        "'room:1'",
+        r"'a\n2030-01-01 ERROR'",
+    ]

@@ -101,4 +101,4 @@ async def _become(connection: PipelineTransaction, caller: ChannelCaller, topic:
 
 
 def _log(error: Exception, topic: str) -> None:
-    logger.warning("The policies of realtime.messages cannot be asked for %s: %s", topic, error)
+    logger.warning("The policies of realtime.messages cannot be asked for %r: %s", topic, error)
