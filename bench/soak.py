@@ -231,7 +231,6 @@ async def soak(
 ) -> Outcome:
     """Put mixed load on the workers for so long, with kills."""
     outcome = Outcome()
-    end = time.monotonic() + seconds
 
     async def load(client: Client) -> None:
         while time.monotonic() < end:
@@ -253,13 +252,14 @@ async def soak(
     async def watch() -> None:
         process = Path(f"/proc/{fleet.servers[0].process.pid}")
         while time.monotonic() < end:
-            await asyncio.sleep(5)
             for line in (process / "status").read_text().splitlines():
                 if line.startswith("VmRSS:"):
                     outcome.memory.append(int(line.split()[1]) / 1024)
             outcome.descriptors.append(len(list((process / "fd").iterdir())))
+            await asyncio.sleep(5)
 
     async with clients(fleet, outcome, CLIENTS) as opened:
+        end = time.monotonic() + seconds
         async with asyncio.TaskGroup() as tasks:
             for work in (kill_workers(), kill_postgres(), watch()):
                 tasks.create_task(work)
