@@ -163,16 +163,21 @@ def test_an_offset_below_zero_is_the_beginning() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["%6Cimit=eq.5", "x%2Eoff%73et=eq.5", "select=a&sel%65ct=eq.b", "on%5Fconflict=eq.a"],
+    ("encoded", "plain"),
+    [
+        ("%6Cimit=5", "limit=5"),
+        ("x%2Eoff%73et=5", "x.offset=5"),
+        ("select=a&sel%65ct=b", "select=a&select=b"),
+        ("on%5Fconflict=a", "on_conflict=a"),
+        ("%6Frder=a", "order=a"),
+    ],
 )
-def test_a_name_of_the_grammar_is_no_filter_however_it_is_encoded(text: str) -> None:
-    try:
-        query, values = read(text)
-    except ParseError:
-        return
+def test_a_name_of_the_grammar_is_no_filter_however_it_is_encoded(encoded: str, plain: str) -> None:
+    query, values = read_query(encoded)
+    expected, its_values = read_query(plain)
+    assert (query, [*values]) == (expected, [*its_values])
+    assert query != read_query("")[0]
     assert not query.conditions
-    assert not values
 
 
 def test_an_index_of_any_length_is_read() -> None:
