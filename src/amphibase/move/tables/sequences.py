@@ -23,6 +23,8 @@ from amphibase.move.tables.postgres_session import column_list, connect, qualifi
 from amphibase.move.tables.types import INTEGERS, parse_type
 from amphibase.schema.ddl import literal
 
+COUNTER = "the Data API sets none. If it has one, run this in the SQL editor after the move: {}"
+
 INCREMENT: LiteralString = "SELECT seqincrement FROM pg_sequence WHERE seqrelid = %s::regclass"
 
 

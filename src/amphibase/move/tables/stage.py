@@ -1,15 +1,12 @@
 """The stage of tables: their rows, in the order of their foreign keys."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from sqlalchemy.engine import URL
 
 from amphibase.errors import AmphibaseError, MoveFailed
-from amphibase.move.catalog import TableName
 from amphibase.move.context import MoveContext
-from amphibase.move.plan import NotMoved
 from amphibase.move.stage import (
     Kept,
     Outcome,
@@ -18,9 +15,7 @@ from amphibase.move.stage import (
     Verification,
     task_of,
 )
-from amphibase.move.tables.base import TableReader, TableWriter
-from amphibase.move.tables.compare import RowDifference
-from amphibase.move.tables.comparison import TableComparison, compare
+from amphibase.move.tables.comparison import compare
 from amphibase.move.tables.constraint_definitions import INDEX, TakenOff
 from amphibase.move.tables.constraints import Constraints
 from amphibase.move.tables.copy import copy_table
@@ -31,49 +26,23 @@ from amphibase.move.tables.mapping_tables import (
     mapping_tables,
     missing_mapping_tables,
 )
-from amphibase.move.tables.merge import WrittenKeys
 from amphibase.move.tables.moved_table import MovedTable, in_order, moved_tables
 from amphibase.move.tables.passthrough import forget_ranges
 from amphibase.move.tables.reconcile import RECONCILE, Reconciliation
 from amphibase.move.tables.referrers import Referrers
 from amphibase.move.tables.sequences import (
+    COUNTER,
     advance_counters,
     advance_sequences,
     counter_statement,
-    counters_behind,
     sequences_behind,
 )
-from amphibase.move.tables.sides import counters_of, open_tables
+from amphibase.move.tables.sides import Sides, counters_of, open_tables
 from amphibase.move.tables.sqlite import SqliteTables
 from amphibase.move.tables.sqlite_catalog import rowid_of
 from amphibase.move.tables.triggers import restore_triggers, triggers_off
 from amphibase.move.tables.undo import Undo
-
-COUNTER = "the Data API sets none. If it has one, run this in the SQL editor after the move: {}"
-
-MAX_NAMED = 100
-"""Rows of a table that a verification names; of more, it counts them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """Both sides, open, and the tables of the plan in the order in which they are written.
-
-    Args:
-        unsatisfied: foreign keys that no order satisfies.
-        missing: mapping tables that the target lacks.
-        sequences: those of the plan, which no column counts by.
-        taken_off: what a run that was killed has left off the target, and the tables do not show.
-    """
-
-    source: TableReader
-    target: TableWriter
-    tables: list[MovedTable]
-    unsatisfied: list[str]
-    referrers: Referrers
-    missing: list[TableName]
-    sequences: list[TableName]
-    taken_off: list[TakenOff]
+from amphibase.move.tables.verification import TableVerification, mark_of
 
 
 class TablesStage:
@@ -135,9 +104,9 @@ class TablesStage:
         verified = Verification()
         task = task_of(self.name, "verify")
         self._context.progress.start(task, len(sides.tables), "tables")
+        verification = TableVerification(sides, self._context, verified)
         for table in sides.tables:
-            await self._verify(table, sides, verified)
-            await self._verify_counters(table, verified)
+            await verification.verify(table)
             self._context.progress.advance(task, 1)
         if sides.sequences:
             for sequence in await sequences_behind(*self._databases(), sides.sequences):
@@ -154,7 +123,7 @@ class TablesStage:
         marks = {}
         for table in sides.tables:
             async with compare(table, sides.source, sides.target) as comparison:
-                marks[table.name] = await self._mark(table, sides, comparison)
+                marks[table.name] = await mark_of(table, sides, comparison, self._context.journal)
         return marks
 
     async def undo(self) -> AsyncIterator[Kept]:
@@ -320,78 +289,6 @@ class TablesStage:
 
     def _has_begun(self, table: MovedTable) -> bool:
         return self._context.journal.get("table", table.name) is not None
-
-    async def _verify(self, table: MovedTable, sides: Sides, verified: Verification) -> None:
-        before = await _counts(table, sides)
-        async with compare(table, sides.source, sides.target) as comparison:
-            verified.counts[table.name] = comparison.counts
-            verified.checksums[table.name] = comparison.checksums
-            verified.marks[table.name] = await self._mark(table, sides, comparison)
-            if table.plan.merge or self._context.quarantine.keys(table.name):
-                verified.partial.add(table.name)
-            if not comparison.are_equal:
-                await self._name_differences(table, comparison, verified)
-        after = await _counts(table, sides)
-        for read, *counted in zip(comparison.counts, before, after, strict=True):
-            if not min(counted) <= read <= max(counted):
-                message = f"{read} rows were read, where {counted[1]} are counted"
-                verified.differences.append(SideDifference(table.name, None, message))
-
-    async def _mark(self, table: MovedTable, sides: Sides, comparison: TableComparison) -> str:
-        if table.plan.merge:
-            return await WrittenKeys(self._context.journal, table).mark(sides.target)
-        return comparison.mark
-
-    async def _verify_counters(self, table: MovedTable, verified: Verification) -> None:
-        source, target = counters_of(self._context.source), counters_of(self._context.target)
-        if target is None:
-            if statement := counter_statement(table.pair.target):
-                what = f"the counter of {table.name}"
-                verified.not_moved.append(NotMoved(what=what, reason=COUNTER.format(statement)))
-            return
-        for column in await counters_behind(source, target, table.pair):
-            message = f"the counter of {column} is behind; run again"
-            verified.differences.append(SideDifference(table.name, None, message))
-
-    async def _name_differences(
-        self, table: MovedTable, comparison: TableComparison, verified: Verification
-    ) -> None:
-        if not table.plan.key:
-            message = "the rows differ; the table has no key by which to name them"
-            verified.differences.append(SideDifference(table.name, None, message))
-            return
-        written = WrittenKeys(self._context.journal, table)
-        quarantined = self._context.quarantine.keys(table.name)
-        number = 0
-        async with aclosing(comparison.differences()) as differing:
-            async for differences in differing:
-                for difference in differences:
-                    if difference.key in quarantined or written.explains(difference):
-                        continue
-                    number += 1
-                    if number <= MAX_NAMED:
-                        verified.differences.append(_named(table, difference))
-        if number > MAX_NAMED:
-            message = f"{number - MAX_NAMED} more rows differ"
-            verified.differences.append(SideDifference(table.name, None, message))
-
-
-async def _counts(table: MovedTable, sides: Sides) -> tuple[int, int]:
-    """Return the rows of the source and of the target, as each counts them itself."""
-    pair = table.pair
-    return (
-        await sides.source.count(pair.source.table),
-        await sides.target.count(pair.target.table),
-    )
-
-
-def _named(table: MovedTable, difference: RowDifference) -> SideDifference:
-    message = difference.message
-    if difference.source is not None and difference.target is not None:
-        rows = table.comparable([difference.source, difference.target])
-        compared = zip(table.pair.target.columns, *rows, strict=True)
-        message += f": {', '.join(name for name, here, there in compared if here != there)}"
-    return SideDifference(table.name, ", ".join(difference.key), message)
 
 
 def _key_errors(table: MovedTable) -> Iterator[str]:
