@@ -1,17 +1,16 @@
 """The stage of files: buckets, bytes, types, owners and metadata."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from amphibase.backend.files import Bucket
-from amphibase.errors import AmphibaseError, Conflict, ForeignKeyViolation, MoveFailed
+from amphibase.errors import AmphibaseError, MoveFailed
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Endpoint, SqlEndpoint
 from amphibase.move.files.base import Content, FileRejected, FileSide, StoredFile
+from amphibase.move.files.buckets import MovedBuckets
 from amphibase.move.files.comparison import VERIFY, FileComparison, hash_of
 from amphibase.move.files.journaled_upload import UPLOADS, JournaledUpload
 from amphibase.move.files.names import name_on
@@ -23,12 +22,6 @@ from amphibase.move.stage import Kept, Outcome, PreflightCheck, SideDifference, 
 
 MOVED = "files moved"
 """Of a file that the move has written: what it was on the source, and is on the target."""
-
-HELD = "files held"
-"""Of a bucket: whether the target held files in it when the move began."""
-
-BUCKETS = "buckets changed"
-"""Of a bucket: its settings before the move; None for one that the move has made."""
 
 IN_FLIGHT = 6
 """Files at once; each holds a part of at most 6 MiB in memory."""
@@ -58,7 +51,7 @@ class FilesStage:
                 async for file in source.files(bucket):
                     files, size = files + 1, size + file.size
                     owned += file.owner_id is not None
-                if bucket in there and await self._is_taken(bucket):
+                if bucket in there and await self._buckets.is_taken(bucket):
                     checks.append(
                         PreflightCheck(
                             Outcome.FAIL,
@@ -85,11 +78,6 @@ class FilesStage:
         message = f"{files} files in {len(self._plan.buckets)} buckets, {size} bytes"
         return [PreflightCheck(Outcome.PASS, self.name, message), *checks]
 
-    async def _is_taken(self, bucket: str) -> bool:
-        if self._plan.merge or self._journal.get(HELD, bucket) is not None:
-            return False
-        return await _has_files(self._sides()[1], bucket)
-
     def _owners_in_words(self, count: int) -> str:
         if self._writes_owners():
             return f"the owners of {count} files are written and cannot be read back"
@@ -110,29 +98,13 @@ class FilesStage:
             bucket = buckets.get(id)
             if bucket is None:
                 raise MoveFailed(f"The source has no bucket {id} any more; plan anew")
-            await self._make(bucket)
+            await self._buckets.make(bucket)
             self._context.progress.start(f"files of {id}", None, "files")
             await self._copy_all(self._new_files(source, id))
             self._context.progress.finish(f"files of {id}")
-            if not self._journal.get(HELD, id):
+            if not self._buckets.held_files(id):
                 # After the files, which may be older than the limits.
                 await target.set_bucket(bucket)
-
-    async def _make(self, bucket: Bucket) -> None:
-        target = self._sides()[1]
-        if self._journal.get(HELD, bucket.id) is not None:
-            return
-        there = next((each for each in await target.buckets() if each.id == bucket.id), None)
-        if there is None:
-            self._journal.put(BUCKETS, bucket.id, None)
-            with suppress(Conflict):  # made by a run that was killed
-                await target.make_bucket(bucket)
-            self._journal.put(HELD, bucket.id, False)
-            return
-        if not self._journal.has(BUCKETS, bucket.id):
-            before = (there.public, there.file_size_limit, there.allowed_types)
-            self._journal.put(BUCKETS, bucket.id, before)
-        self._journal.put(HELD, bucket.id, await _has_files(target, bucket.id))
 
     async def _new_files(self, source: FileSide, bucket: str) -> AsyncIterator[StoredFile]:
         async for file in source.files(bucket):
@@ -173,7 +145,7 @@ class FilesStage:
         )
         key = self._key(file.bucket, file.name)
         upload = JournaledUpload(self._journal, key)
-        may_be_others = self._journal.get(HELD, file.bucket) and self._entry(listed) is None
+        may_be_others = self._buckets.held_files(file.bucket) and self._entry(listed) is None
         if may_be_others and not upload.has_begun and await target.find(file.bucket, file.name):
             return False
         upload.begin()
@@ -196,7 +168,7 @@ class FilesStage:
     async def reconcile(self) -> int:
         """Copy the files that have changed, and delete those that the source has lost; where the
         target's own are to be lost, also those that somebody has added there."""
-        written = await self._set_buckets()
+        written = await self._buckets.set_settings()
         for bucket in self._plan.buckets:
             self._context.quarantine.clear(f"files of {bucket}")
             written += await self._copy_all(self._changed_files(bucket))
@@ -204,26 +176,6 @@ class FilesStage:
             if self._context.overwrite:
                 written += await self._delete_added(bucket)
         return written
-
-    async def _set_buckets(self) -> int:
-        """Give the buckets the source's settings, but those that held files before the move."""
-        changed = await self._changed_buckets()
-        for bucket in changed:
-            await self._sides()[1].set_bucket(bucket)
-        return len(changed)
-
-    async def _changed_buckets(self) -> dict[Bucket, str]:
-        """Return the source's buckets that differ from the target's, and in which settings."""
-        source, target = self._sides()
-        there = {bucket.id: _settings(bucket) for bucket in await target.buckets()}
-        changed = {}
-        for bucket in await source.buckets():
-            id, settings = bucket.id, _settings(bucket)
-            if id in self._plan.buckets and id in there and not self._journal.get(HELD, id):
-                names = [name for name in settings if settings[name] != there[id][name]]
-                if names:
-                    changed[bucket] = ", ".join(names)
-        return changed
 
     async def _changed_files(self, bucket: str) -> AsyncIterator[StoredFile]:
         async for file in self._sides()[0].files(bucket):
@@ -280,7 +232,7 @@ class FilesStage:
             verified.checksums[subject] = comparison.checksums
             verified.marks[subject] = mark
             rejected = self._context.quarantine.keys(subject)
-            if rejected or self._plan.merge or self._journal.get(HELD, bucket):
+            if rejected or self._plan.merge or self._buckets.held_files(bucket):
                 verified.partial.add(subject)
             for each in comparison.differences:
                 if (each.key,) not in rejected:
@@ -296,7 +248,7 @@ class FilesStage:
             ]
         verified.differences += [
             SideDifference(f"files of {bucket.id}", None, f"the bucket differs: {names}")
-            for bucket, names in (await self._changed_buckets()).items()
+            for bucket, names in (await self._buckets.changed()).items()
         ]
         if self._plan.buckets and not (source.owners and target.owners):
             message = "owners of files were not compared: an API does not show them"
@@ -321,7 +273,7 @@ class FilesStage:
     async def _added_files(self, bucket: str) -> AsyncIterator[str]:
         """Yield the names of files that somebody has added to a bucket of the move's."""
         source, target = self._sides()
-        if self._plan.merge or self._journal.get(HELD, bucket):
+        if self._plan.merge or self._buckets.held_files(bucket):
             return
         async for file in target.files(bucket):
             name = self._source_name(file.name)
@@ -335,14 +287,14 @@ class FilesStage:
     async def _mark(self, bucket: str) -> str:
         total = 0
         async for file in self._sides()[1].files(bucket):
-            if self._is_moved(file) or not self._journal.get(HELD, bucket):
+            if self._is_moved(file) or not self._buckets.held_files(bucket):
                 listed = f"{file.name} {file.mark}".encode()
                 total += int.from_bytes(sha256(listed).digest()[:8])
         return f"{total % 2**64:016x}"
 
     def _kept(self, file: StoredFile) -> bool:
         """Return whether a file stayed as it was on the target before the move."""
-        return self._entry(file) is None and bool(self._journal.get(HELD, file.bucket))
+        return self._entry(file) is None and self._buckets.held_files(file.bucket)
 
     async def undo(self) -> AsyncIterator[Kept]:
         """Delete the files that the move wrote and nobody changed since, and its buckets.
@@ -367,20 +319,8 @@ class FilesStage:
             if state:
                 await target.discard(state)
             self._journal.delete(UPLOADS, key)
-        there = {bucket.id: bucket for bucket in await target.buckets()}
-        for id, before in self._journal.entries(BUCKETS):
-            if before is not None and id in there:
-                public, limit, types = before
-                await target.set_bucket(
-                    replace(
-                        there[id], public=public, file_size_limit=limit, allowed_types=tuple(types)
-                    )
-                )
-            elif before is None:
-                try:
-                    await target.delete_bucket(id)
-                except ForeignKeyViolation:
-                    yield Kept("buckets", id, "holds files")
+        async for kept in self._buckets.undo():
+            yield kept
 
     async def _is_other(self, stored: StoredFile, entry: Mapping[str, Any]) -> bool:
         """Return whether a file of the target is not as the move has written it."""
@@ -408,6 +348,10 @@ class FilesStage:
             await side.close()
         self._opened = None
 
+    @property
+    def _buckets(self) -> MovedBuckets:
+        return MovedBuckets(*self._sides(), self._plan, self._journal)
+
     def _sides(self) -> tuple[FileSide, FileSide]:
         if self._opened is None:
             self._opened = _open(self._context.source), _open(self._context.target)
@@ -430,16 +374,3 @@ class FilesStage:
 
 def _open(endpoint: Endpoint) -> FileSide:
     return SqlFileSide(endpoint) if isinstance(endpoint, SqlEndpoint) else ProjectFileSide(endpoint)
-
-
-async def _has_files(side: FileSide, bucket: str) -> bool:
-    return await anext(side.files(bucket), None) is not None
-
-
-def _settings(bucket: Bucket) -> dict[str, Any]:
-    types = frozenset(bucket.allowed_types)
-    return {
-        "public": bucket.public,
-        "file_size_limit": bucket.file_size_limit,
-        "allowed_types": types,
-    }
