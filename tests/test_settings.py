@@ -216,9 +216,10 @@ def test_a_file_that_may_not_be_read_is_a_line(monkeypatch: Environment) -> None
     def reject(*_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", reject)
-    with pytest.raises(ConfigurationError, match=r"^\.env: cannot be read: Permission denied$"):
-        load_settings()
+    with monkeypatch.context() as patched:  # nothing else of the test opens a file meanwhile
+        patched.setattr("builtins.open", reject)
+        with pytest.raises(ConfigurationError, match=r"^\.env: cannot be read: Permission denied$"):
+            load_settings()
 
 
 def test_all_wrong_values_are_reported_at_once(monkeypatch: Environment) -> None:
