@@ -15,15 +15,15 @@ from amphibase.accounts.jwt.compact import (
     sign_with_secret,
 )
 
-if TYPE_CHECKING:  # not loaded until a key of two halves is used
+if TYPE_CHECKING:  # not loaded until an asymmetric key is used
     from cryptography.hazmat.primitives.asymmetric import ec
 
 ES256 = "ES256"
 
 
 @dataclass(frozen=True, slots=True)
-class Halves:
-    """What a key signs and verifies with: the bytes of a secret, or keys of `cryptography`.
+class KeyPair:
+    """What a key signs and verifies with: keys of `cryptography`, or the bytes of a secret twice.
 
     Args:
         signing: None of a public key.
@@ -41,18 +41,18 @@ class Key:
 
     Args:
         algorithm: by its name in RFC 7518.
-        load: reads or makes the halves, when one of them is first needed.
+        load: reads or makes what it signs and verifies with, when that is first needed.
     """
 
-    def __init__(self, algorithm: str, load: Callable[[], Halves]) -> None:
+    def __init__(self, algorithm: str, load: Callable[[], KeyPair]) -> None:
         self.algorithm = algorithm
         self._load = load
 
     @classmethod
     def of(cls, algorithm: str, signing: Any, verifying: Any, kid: str | None) -> "Key":
-        """Make a key of its halves."""
-        halves = Halves(signing, verifying, kid)
-        return cls(algorithm, lambda: halves)
+        """Make a key of what it signs and verifies with."""
+        pair = KeyPair(signing, verifying, kid)
+        return cls(algorithm, lambda: pair)
 
     @classmethod
     def from_secret(cls, secret: str | bytes, kid: str | None = None) -> "Key":
@@ -85,24 +85,24 @@ class Key:
         return cls.of(ES256, private, private.public_key(), _thumbprint(private.public_key()))
 
     @cached_property
-    def halves(self) -> Halves:
-        """Its halves, which are loaded once."""
+    def pair(self) -> KeyPair:
+        """What it signs and verifies with, loaded once."""
         return self._load()
 
     @property
     def signing(self) -> Any:
         """The half that signs; None of a public key."""
-        return self.halves.signing
+        return self.pair.signing
 
     @property
     def verifying(self) -> Any:
         """The half that verifies."""
-        return self.halves.verifying
+        return self.pair.verifying
 
     @property
     def kid(self) -> str | None:
         """The id that tokens name it by, if it has one."""
-        return self.halves.kid
+        return self.pair.kid
 
     @property
     def is_secret(self) -> bool:

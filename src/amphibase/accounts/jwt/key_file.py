@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amphibase.accounts.jwt.key import ES256, Halves, Key
+from amphibase.accounts.jwt.key import ES256, Key, KeyPair
 from amphibase.errors import ConfigurationError
 from amphibase.redaction import redacted_logger
 
@@ -45,7 +45,7 @@ def read_key_file_later(path: Path) -> list[Key]:
     jwks = _read_file(path)
     if not all(_looks_private(jwk) for jwk in jwks):  # said at the start, not at a sign-in
         raise ConfigurationError(f"The key file {path} must hold private keys of the curve P-256")
-    return [Key(ES256, partial(_halves, path, jwk)) for jwk in jwks]
+    return [Key(ES256, partial(_pair, path, jwk)) for jwk in jwks]
 
 
 def _looks_private(jwk: Any) -> bool:
@@ -56,13 +56,13 @@ def _looks_private(jwk: Any) -> bool:
     )
 
 
-def _make_file(path: Path) -> Halves:
+def _make_file(path: Path) -> KeyPair:
     write_key_file(path, [Key.generate()], overwrite=False)
-    return read_key_file(path)[0].halves
+    return read_key_file(path)[0].pair
 
 
-def _halves(path: Path, jwk: Any) -> Halves:
-    return _parsed(path, jwk).halves
+def _pair(path: Path, jwk: Any) -> KeyPair:
+    return _parsed(path, jwk).pair
 
 
 def _parsed(path: Path, jwk: Any) -> Key:
