@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.gateway.conftest import PASSWORD, ProjectDatabase
-from tests.gateway.test_project import ask, keep
+from tests.gateway.statements import ask, keep
 
 from amphibase.gateway.project import prepare
 from amphibase.postgres import find_binaries
