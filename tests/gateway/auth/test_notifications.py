@@ -1,5 +1,6 @@
 """Emails that tell users what has changed of their account."""
 
+import time
 from typing import Any
 
 import pyotp
@@ -41,6 +42,15 @@ async def add_factor(api: Api, token: str) -> tuple[str, str]:
     return factor["id"], session["access_token"]
 
 
+async def show_factor(api: Api, id: str, token: str) -> None:
+    """Show a factor once more, by a code that was not used yet."""
+    [(secret,)] = api.rows(f"SELECT secret FROM auth.mfa_factors WHERE id = '{id}'")
+    challenge = (await api.post(f"/factors/{id}/challenge", token=token)).json()
+    code = pyotp.TOTP(secret).at(time.time() + 30)
+    body = {"challenge_id": challenge["id"], "code": code}
+    assert (await api.post(f"/factors/{id}/verify", body, token=token)).status_code == 200
+
+
 async def test_users_are_told_of_each_change(serve: ServeAuth) -> None:
     api = await serve(**ON, **PHONES, security_manual_linking_enabled=True)
     token = (await api.sign_up())["access_token"]
@@ -48,6 +58,7 @@ async def test_users_are_told_of_each_change(serve: ServeAuth) -> None:
     await change_phone(api, token, "4915550100", "123456")
     await change_phone(api, token, "4915550101", "654321")
     id, token = await add_factor(api, token)
+    await show_factor(api, id, token)  # which changes nothing
     assert (await api.delete(f"/factors/{id}", token=token)).status_code == 200
     user = (await api.get("/user", token=token)).json()
     identity = next(each for each in user["identities"] if each["provider"] == "phone")

@@ -72,8 +72,6 @@ async def notify(
     request: Request,
     notification: Notification,
     user: AuthUser,
-    *,
-    recipient: str | None = None,
     **values: str,
 ) -> None:
     """Tell a user of a change; call it once the change is committed.
@@ -81,14 +79,13 @@ async def notify(
     What keeps the email from being sent is logged, since the change is made.
 
     Args:
-        user: as they are after the change.
-        recipient: where the email goes instead of the user's address.
+        user: whom the email goes to, at the address that they have here.
         values: further values of the template, such as `Provider`.
     """
-    email = recipient or user.row.email or ""
+    email = user.row.email or ""
     if not email or not getattr(core.settings, f"mailer_notifications_{notification.key}_enabled"):
         return
-    values = {"Email": user.row.email or email, **values}
+    values = {"Email": email, **values}
     try:
         await core.email_quota.take()
         message = core.templates.notification(

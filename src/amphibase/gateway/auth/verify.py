@@ -166,7 +166,6 @@ async def _notify_email(core: Core, request: Request, verified: Verified) -> Non
             request,
             Notification.EMAIL_CHANGED,
             verified.user,
-            recipient=old,
             Email=new,
             OldEmail=old,
         )
