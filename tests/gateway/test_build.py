@@ -52,6 +52,14 @@ def test_a_folder_gets_its_signing_key_when_it_is_first_used(tmp_path: Path) -> 
     assert project_in(tmp_path).tokens.derive("refresh token") == derived
 
 
+def test_who_uses_a_folder_for_the_first_time_at_once_has_the_same_keys(tmp_path: Path) -> None:
+    one, two = project_in(tmp_path).tokens, project_in(tmp_path).tokens
+    assert one.derive("refresh token") == two.derive("refresh token")
+    token = one.issue({"role": "authenticated"})  # neither has found a key file
+    assert two.verify(token)["role"] == "authenticated"
+    assert one.jwks() == two.jwks()
+
+
 def test_a_folder_of_an_earlier_version_keeps_what_was_derived_from_its_key(
     tmp_path: Path,
 ) -> None:
