@@ -333,6 +333,20 @@ async def test_a_gateway_that_was_closed_has_new_services_at_the_next_request() 
     assert len(items) == 2
 
 
+async def test_all_services_are_closed_even_where_one_fails_to() -> None:
+    class Failing(Telling):
+        async def close(self) -> None:
+            raise Unavailable("The database does not answer")
+
+    mounts = {"/a": Mount(Telling), "/b": Mount(Failing), "/c": Mount(Telling)}
+    gateway = Gateway(mounts, KEYS)
+    await gateway.start()
+    before = Telling.closed
+    with pytest.raises(Unavailable):
+        await gateway.close()
+    assert Telling.closed == before + 2
+
+
 async def test_a_service_that_many_projects_do_not_use_is_made_at_its_first_request() -> None:
     made = []
 

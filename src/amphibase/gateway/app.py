@@ -6,6 +6,7 @@ API keys into tokens, and rejects bodies that are too large and clients that sta
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
@@ -111,7 +112,7 @@ class Gateway:
                 await mount.service().start()
 
     async def close(self, detached: Callable[[], None] | None = None) -> None:
-        """Close all services; the next request to one builds it again.
+        """Close all services, even where one fails to; the next request to one builds it again.
 
         Args:
             detached: called when no request reaches the old ones, which may take long to close.
@@ -119,9 +120,10 @@ class Gateway:
         services = [mount.detach() for mount in self._mounts.values()]
         if detached is not None:
             detached()
-        for service in services:
-            if service is not None:
-                await service.close()
+        async with AsyncExitStack() as stack:
+            for service in services:
+                if service is not None:
+                    stack.push_async_callback(service.close)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
