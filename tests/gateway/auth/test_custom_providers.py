@@ -129,6 +129,8 @@ async def test_what_is_sent_is_changed_and_the_rest_stays(api: Api) -> None:
          "URL cannot resolve to private network addresses"),
         ({**OAUTH, "token_url": "https://[::ffff:192.168.0.1]"},
          "URL cannot resolve to private network addresses"),
+        ({**OAUTH, "token_url": "https://[2002:a00:1::1]"},
+         "URL cannot resolve to private network addresses"),
         ({**OPENID, "issuer": "https://169.254.169.254"},
          "URL cannot resolve to link-local addresses"),
         ({**OAUTH, "userinfo_url": "https://100.100.100.200"},

@@ -67,8 +67,8 @@ async def check_public_url(url: str) -> None:
 def check_address(text: str) -> None:
     """Raise AuthError for an IP address that is not a public one."""
     address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    if isinstance(address, IPv6Address):  # some hold an older address, and lead there
+        address = address.ipv4_mapped or address.sixtofour or address
     if address.is_loopback:
         kind = "loopback addresses"
     elif any(address in network for network in PRIVATE):
