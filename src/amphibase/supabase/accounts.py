@@ -348,10 +348,20 @@ class SupabaseAccounts:
             account = await self._auth.existing(id)
             role = account.app_metadata.get("role")
             if app_metadata.get("role", role) != role:
-                await self._auth.change(id, body)
+                await self._change(id, body)
                 await self._end_all(account)
                 return await self._auth.existing(id)
-        return await self._auth.change(id, body)
+        return await self._change(id, body)
+
+    async def _change(self, id: UUID, body: dict[str, Any]) -> Account:
+        try:
+            return await self._auth.change(id, body)
+        except Unavailable:
+            # For an address that is another's Auth has no code (500, "Error updating user").
+            owner = await self.get_by_email(body["email"]) if "email" in body else None
+            if owner is None or owner.id == id:
+                raise
+            raise EmailAlreadyRegistered from None
 
     async def ban(self, id: UUID, duration: timedelta | None) -> Account:
         if duration is None:

@@ -258,6 +258,8 @@ def _rest_error(body: dict[str, Any], caller: Caller) -> AmphibaseError | None:
             return ReadOnly()
         case code if code.startswith(("08", "53", "57P", "58")):
             return Unavailable()
+        case "PGRST102":  # JSON of ours that it cannot read: a text holds half a character
+            return InvalidValue()
         case "PGRST202":
             return NotFound(f"There is no such function in the database: {message}")
         case "PGRST204" | "PGRST205" | "PGRST200":
