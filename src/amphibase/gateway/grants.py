@@ -23,7 +23,7 @@ SELECT
     )
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition AND nspname = ANY(%s)
-    AND relname <> 'amphibase_version'
+    AND relname <> 'alembic_version' AND NOT starts_with(relname, 'amphibase_')
     AND NOT EXISTS (
         SELECT FROM unnest(ARRAY['anon', 'authenticated', 'service_role']) AS role
         WHERE has_any_column_privilege(role, pg_class.oid, 'SELECT, INSERT, UPDATE')
