@@ -45,7 +45,7 @@ def error_of(
         ("rest", 403, {"code": "42501"}, ours.Forbidden),
         ("rest", 401, {"code": "PGRST303", "message": "JWT expired"}, ours.InvalidToken),
         ("rest", 404, {"code": "PGRST205", "message": "x"}, ConfigurationError),
-        ("rest", 400, {"code": "PGRST102", "message": "x"}, InvalidValue),
+        ("rest", 400, {"code": "PGRST102", "message": "x"}, ours.InvalidValue),
         ("rest", 504, {"code": "PGRST003"}, ours.Unavailable),
         ("rest", 500, {"code": "57014"}, ours.Unavailable),
         ("storage", 400, {"statusCode": "404", "error": "not_found"}, ours.NotFound),
