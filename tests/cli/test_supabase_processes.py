@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -311,6 +312,37 @@ def test_a_named_port_that_is_taken_is_reported(tmp_path: Path) -> None:
         cli.write("config.toml", f"[api]\nport = {port}")
         failed = cli("start")
         assert failed.stderr.startswith("error supabase/config.toml: api.port: cannot listen on")
+
+
+def test_a_port_of_the_supabase_cli_that_is_taken_is_named_with_the_one_in_its_place(
+    tmp_path: Path,
+) -> None:
+    cli = Cli(tmp_path)
+    cli.write("config.toml", "[api]\nport = 54321")
+    ways = {
+        "API_URL": ("the API", 54321, "--port or api.port"),
+        "MAILPIT_URL": ("the inbox", 54324, "--inbox-port or inbucket.port"),
+        "DB_URL": ("Postgres", 54322, "--db-port or db.port"),
+    }
+    with ExitStack() as taken:
+        for _, port, _ in ways.values():
+            with suppress(OSError):  # another test has it
+                taken.enter_context(socket.create_server(("127.0.0.1", port)))
+        try:
+            started = cli("start", "-o", "json")
+            assert started.returncode == 0, started.stderr
+            used = {name: urlsplit(json.loads(started.stdout)[name]).port for name in ways}
+            assert started.stderr.splitlines() == [
+                f"! Port {port} is taken, and {service} listens on {used[name]}; {way} in "
+                "supabase/config.toml names another"
+                for name, (service, port, way) in ways.items()
+                if used[name] != port  # that other test may have ended by then
+            ]
+            assert cli("stop").returncode == 0
+            named = cli("start", "--port", "0", "--db-port", "0", "--inbox-port", "0")
+            assert (named.returncode, named.stderr) == (0, "")
+        finally:
+            cli("stop")
 
 
 def test_port_0_of_the_database_and_of_the_inbox_is_any_free_one_and_admin_has_its_own(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import setting_name
-from amphibase.gateway.settings import API_PORT, INBOX_PORT, PORTS_TRIED
+from amphibase.gateway.settings import API_PORT, DATABASE_PORT, INBOX_PORT, PORTS_TRIED
 
 
 class Listeners(NamedTuple):
@@ -28,6 +28,7 @@ class DefaultPort(NamedTuple):
 
 
 API = DefaultPort(API_PORT, "GATEWAY_PORT", "--port")
+DATABASE = DefaultPort(DATABASE_PORT, "GATEWAY_DB_PORT", "--db-port")
 INBOX = DefaultPort(INBOX_PORT, "GATEWAY_INBOX_PORT", "--inbox-port")
 ADMIN = DefaultPort(3001, "PGRST_ADMIN_SERVER_PORT", "PGRST_ADMIN_SERVER_PORT")
 

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import setting_name
-from amphibase.gateway.settings import DATABASE_PORT, PORTS_TRIED, GatewaySettings
+from amphibase.gateway.listeners import DATABASE
+from amphibase.gateway.settings import PORTS_TRIED, GatewaySettings
 from amphibase.postgres import PortTaken, Server, ServerNeeds, is_port_taken, start
 from amphibase.settings.published_secrets import has_published_password
 
@@ -48,16 +49,16 @@ def start_on_free_port(folder: Path, named: int | None, needs: ServerNeeds | Non
         try:
             return begin(named or None)
         except PortTaken as error:
-            setting = setting_name("GATEWAY_DB_PORT", str(named))
+            setting = setting_name(DATABASE.setting, str(named))
             raise ConfigurationError(
                 f"{setting}: cannot listen on 127.0.0.1:{named}: address already in use; "
-                "name another (--db-port)"
+                f"name another ({DATABASE.option})"
             ) from error
-    for port in range(DATABASE_PORT, DATABASE_PORT + PORTS_TRIED):
+    for port in range(DATABASE.port, DATABASE.port + PORTS_TRIED):
         if not is_port_taken(port):
             with suppress(PortTaken):  # by another program just now
                 return begin(port)
-    raise ConfigurationError(f"GATEWAY_DB_PORT: no port is free from {DATABASE_PORT} on")
+    raise ConfigurationError(f"{DATABASE.setting}: no port is free from {DATABASE.port} on")
 
 
 def choose_password(server: Server, settings: GatewaySettings) -> None:

@@ -24,9 +24,19 @@ from starlette.types import ASGIApp
 
 from amphibase.allocator import use_one_arena
 from amphibase.errors import AmphibaseError, ConfigurationError
-from amphibase.gateway.config_toml import SUPABASE, ProjectConfig, read_config
+from amphibase.gateway.config_names import NAMES
+from amphibase.gateway.config_toml import CONFIG, SUPABASE, ProjectConfig, read_config
 from amphibase.gateway.data_dir import POSTGRES, DataDir, RunningGateway
-from amphibase.gateway.listeners import ADMIN, API, INBOX, LOOPBACK, Listeners, listen, port_of
+from amphibase.gateway.listeners import (
+    ADMIN,
+    API,
+    DATABASE,
+    INBOX,
+    LOOPBACK,
+    Listeners,
+    listen,
+    port_of,
+)
 from amphibase.gateway.settings import GatewaySettings, revealed
 from amphibase.redaction import redacted_logger
 
@@ -118,7 +128,27 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
             roles = runner.run(set_up(settings, config, owner_url, password))
             if server:
                 server.wait_until_durable()
+            _warn_of_other_ports(settings, listeners, server)
             runner.run(_serve(settings, config, folder, listeners, owner_url, roles, ready))
+
+
+def _warn_of_other_ports(
+    settings: GatewaySettings, listeners: Listeners, server: "Server | None"
+) -> None:
+    """Log each port of the Supabase CLI that is taken, and the next one that is used for it."""
+    used = [
+        ("the API", API, settings.port, port_of(listeners.api)),
+        ("the inbox", INBOX, settings.inbox_port, port_of(listeners.inbox)),
+    ]
+    if server and server.started:  # one that was left over keeps its port
+        used.append(("Postgres", DATABASE, settings.db_port, server.port))
+    for service, default, named, port in used:
+        if named is None and port != default.port:
+            key = next(key for key, variable in NAMES.items() if variable == default.setting)
+            logger.warning(
+                "Port %d is taken, and %s listens on %d; %s or %s in %s names another",
+                *(default.port, service, port, default.option, key, CONFIG),
+            )
 
 
 def _password_of_roles(settings: GatewaySettings, folder: DataDir, owner_url: str) -> str:
