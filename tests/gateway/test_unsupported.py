@@ -81,3 +81,39 @@ def test_other_settings_that_nothing_reads_are_named(monkeypatch: pytest.MonkeyP
         "PGRST_DB_TIMEZONE_ENABLED",
         "TUS_MAX_CONCURRENT_UPLOADS",
     ]
+
+
+@pytest.mark.parametrize("value", ["false", "0", "", "1"])
+def test_a_name_that_no_service_has_is_named_whatever_its_value_with_the_one_that_may_be_meant(
+    value: str,
+) -> None:
+    names = ["GATEWAY_WHATEVER", "GOTRUE_MAILER_AUTOCONFRIM", "PGRST_DB_MAX_ROW"]
+    Path(".env").write_text("\n".join(f"{name}={value}" for name in names))
+    assert settings_without_effect() == [
+        "GATEWAY_WHATEVER",
+        "GOTRUE_MAILER_AUTOCONFRIM (GOTRUE_MAILER_AUTOCONFIRM?)",
+        "PGRST_DB_MAX_ROW (PGRST_DB_MAX_ROWS?)",
+    ]
+
+
+def test_a_setting_that_is_set_is_not_what_another_was_meant_as() -> None:
+    Path(".env").write_text("PGRST_DB_MAX_ROW=7\nPGRST_DB_MAX_ROWS=7")
+    assert settings_without_effect() == ["PGRST_DB_MAX_ROW"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GOTRUE_EXTERNAL_FACEBOOK_ENABLED",
+        "GOTRUE_EXTERNAL_WEB3_SOLANA_ENABLED",
+        "GOTRUE_MAILER_URLPATHS_PASSWORD_CHANGED_NOTIFICATION",
+        "GOTRUE_SAML_ENABLED",
+        "PGRST_DB_TIMEZONE_ENABLED",
+        "TUS_ALLOW_S3_TAGS",
+    ],
+)
+def test_what_a_service_has_and_is_switched_off_is_no_matter(name: str) -> None:
+    Path(".env").write_text(f"{name}=false")
+    assert settings_without_effect() == []
+    Path(".env").write_text(f"{name}=true")
+    assert settings_without_effect() == [name]

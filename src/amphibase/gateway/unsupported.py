@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import read_config, setting_name
+from amphibase.gateway.upstream_settings import UPSTREAM_SETTINGS
+from amphibase.settings.loading import nearest_setting
 
 Environment = Mapping[str, str | None]
 
@@ -110,18 +112,22 @@ def reject_unsupported(service: str, protections: Iterable[Protection]) -> None:
 
 def ignored(environment: Environment, *settings: type[BaseSettings]) -> Iterator[str]:
     """Yield the names that are set as settings of the gateway or of Supabase's services are, and
-    that nothing here reads.
+    that nothing here reads: one that such a service has where it asks for something, and one that
+    nobody has whatever its value, with the setting that may be meant.
 
     Args:
         settings: the classes whose fields are read.
     """
     read = {name for each in settings for name in _names_read(each)}
     for name, value in sorted(environment.items()):
-        is_setting = name.startswith(("GATEWAY_", "GOTRUE_", "PGRST_")) or OF_STORAGE.fullmatch(
-            name
-        )
-        if is_setting and _is_on(value) and name not in read and not OF_DEPLOYMENT.fullmatch(name):
-            yield name
+        if name in read or OF_DEPLOYMENT.fullmatch(name):
+            continue
+        if name in UPSTREAM_SETTINGS or OF_STORAGE.fullmatch(name):
+            if _is_on(value):
+                yield name
+        elif name.startswith(("GATEWAY_", "GOTRUE_", "PGRST_")):
+            meant = nearest_setting(name, read - environment.keys())
+            yield f"{name} ({meant}?)" if meant else name
 
 
 def _names_read(settings: type[BaseSettings]) -> Iterator[str]:

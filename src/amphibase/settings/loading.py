@@ -1,7 +1,7 @@
 """How settings are read: wrong values become lines that name what a person wrote."""
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
@@ -40,6 +40,9 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
 
 Networks = Annotated[CommaSeparated, AfterValidator(_networks)]
 """IP addresses and networks with commas between them."""
+
+LIKENESS = 0.9
+"""How like a setting's name another has to be: a letter that is missing, added or swapped."""
 
 
 class LoadedSettings(BaseSettings):
@@ -143,6 +146,11 @@ def load(kind: type[Kind], **overrides: Any) -> Kind:
     except ValidationError as error:
         lines = [_line(kind, each, overrides) for each in error.errors()]
         raise ConfigurationError("\n".join(lines)) from None
+
+
+def nearest_setting(name: str, settings: Iterable[str]) -> str | None:
+    """Return the setting that a variable was meant as, if its name is almost that."""
+    return next(iter(get_close_matches(name, settings, 1, LIKENESS)), None)
 
 
 def _suggestion(name: str, kind: type[BaseSettings]) -> str:

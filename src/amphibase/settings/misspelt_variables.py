@@ -1,13 +1,9 @@
 """Finds variables that were meant as settings: a misspelt one has no effect, and is not seen."""
 
 import os
-from difflib import get_close_matches
 
 from amphibase.settings.application import PREFIX, Settings
-from amphibase.settings.loading import variables
-
-LIKENESS = 0.9
-"""How like a setting's name another has to be: a letter that is missing, added or swapped."""
+from amphibase.settings.loading import nearest_setting, variables
 
 
 def misspelt_variables(kind: type[Settings]) -> list[str]:
@@ -23,7 +19,7 @@ def misspelt_variables(kind: type[Settings]) -> list[str]:
     read = {name.upper() for name in (*dotenv_values(".env"), *os.environ)}
     found = []
     for name in sorted(read - known):
-        meant = get_close_matches(name, known - read, 1, LIKENESS)
+        meant = nearest_setting(name, known - read)
         if meant or name.startswith(PREFIX):
-            found.append(f"{name} ({meant[0]}?)" if meant else name)
+            found.append(f"{name} ({meant}?)" if meant else name)
     return found
