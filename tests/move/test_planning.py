@@ -1,12 +1,19 @@
 """A plan names what moves, and with the reason what does not; its file can be read back."""
 
+import os
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import URL
+from tests.gateway.conftest import PASSWORD
 
 from amphibase.database.url import parse_url
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.project import prepare
 from amphibase.move.catalog import (
     CatalogColumn,
     CatalogForeignKey,
@@ -16,10 +23,11 @@ from amphibase.move.catalog import (
     TableName,
 )
 from amphibase.move.endpoints import Endpoint, Role, SqlEndpoint, SupabaseEndpoint
-from amphibase.move.inventory import Inventory
+from amphibase.move.inventory import Inventory, read_inventory
 from amphibase.move.plan import Plan, UserColumns, read_plan
 from amphibase.move.plan_file import write_plan
 from amphibase.move.planning import make_plan, schema_command
+from amphibase.postgres.binaries import find_binaries
 
 
 def sqlite_end(role: Role) -> SqlEndpoint:
@@ -70,6 +78,19 @@ def plan_of(
         ),
         Inventory(there, DatabaseCatalog(tuple(target), "target")),
     )
+
+
+def output_of(command: str, url: URL) -> str:
+    """Run the command of a plan as the user of a URL."""
+    name, *arguments = shlex.split(command)
+    environment = {**os.environ, "PGPASSWORD": url.password or ""}
+    return subprocess.run(
+        [find_binaries() / name, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 ACCOUNTS = table("users", "id", schema="auth")
@@ -215,6 +236,29 @@ def test_what_people_have_put_on_supabases_tables_is_named_and_no_pg_dump_has_it
     ]
 
 
+def test_what_sqlite_cannot_have_is_named_without_a_pg_dump_that_it_would_not_read() -> None:
+    others = (("function", "public.total(integer)"), ("view", "public.recent"))
+    ends = (postgres_end(Role.SOURCE), sqlite_end(Role.TARGET))
+    assert schema_command(*ends) is None
+    assert [each.reason for each in plan_of([], [], ends, others=others).not_moved] == [
+        "SQLite has no such objects",
+        "the target's own migrations create it",
+    ]
+
+
+async def test_nothing_that_a_local_project_makes_by_itself_is_named_or_dumped(
+    postgres_url: str,
+) -> None:
+    await prepare(postgres_url, PASSWORD)
+    url = parse_url(postgres_url)
+    source = SqlEndpoint(Role.SOURCE, url, "file:///files")
+    inventory = await read_inventory(source, "plan")
+    assert make_plan("plan", inventory, inventory).not_moved == ()
+    command = schema_command(source, postgres_end(Role.TARGET))
+    created = re.findall(r"^CREATE (?:SCHEMA|FUNCTION) (\w+)", output_of(command or "", url), re.M)
+    assert set(created) == {"pgmq"}
+
+
 def test_a_column_that_refers_to_another_one_than_the_mapped_ids_keeps_its_values() -> None:
     people = table("people", "id", "number")
     there = table("people", "id", "number", schema="public", type="uuid")
@@ -294,7 +338,7 @@ def test_a_plan_reads_back_from_its_file_and_holds_no_secret(tmp_path: Path) -> 
     ends = (postgres_end(Role.SOURCE), postgres_end(Role.TARGET))
     plan = plan_of([people, odd], there, ends, others=(("view", "v"), ("function", "f(text)")))
     path = tmp_path / "plan.toml"
-    write_plan(plan, path, schema_command(ends[0]))
+    write_plan(plan, path, schema_command(*ends))
     assert read_plan(path) == plan
     assert "s3cret" not in path.read_text()
     assert "# pg_dump --schema-only" in path.read_text()

@@ -13,10 +13,9 @@ from amphibase.schema.tables import tables as own_tables
 
 OWN_SCHEMAS = frozenset((
     "_analytics", "_realtime", "amphibase", "amphibase_freeze", "amphibase_move", "auth", "cron",
-    "extensions",
-    "graphql", "graphql_public", "net", "pgbouncer", "pgmq_public", "pgsodium", "pgsodium_masks",
-    "realtime", "storage", "supabase_functions", "supabase_migrations", "tiger", "tiger_data",
-    "topology", "vault",
+    "dbdev", "extensions", "graphql", "graphql_public", "net", "pgbouncer", "pgmq_public",
+    "pgsodium", "pgsodium_masks", "pgtle", "realtime", "storage", "supabase_functions",
+    "supabase_migrations", "tiger", "tiger_data", "topology", "vault",
 ))  # fmt: skip
 """Of Supabase, its extensions and Amphibase: accounts and files have stages of their own, and the
 rest belongs to the server."""

@@ -38,6 +38,11 @@ AUTH_USERS = TableName("auth", "users")
 HAS_POLICIES = frozenset(("auth", "realtime", "storage"))
 """Schemas of Supabase on whose tables people have policies of their own."""
 
+NONE_IN_SQLITE = frozenset(
+    ("aggregate", "foreign table", "function", "materialized view", "policy", "procedure")
+)
+"""Kinds of objects that Postgres alone has."""
+
 
 @dataclass(slots=True)
 class _Draft:
@@ -77,7 +82,7 @@ async def plan_move(source: str, target: str, path: Path, *, db_url: str | None 
         )
     own, other = [await read_inventory(end, path.stem) for end in ends]
     plan = make_plan(path.stem, own, other)
-    write_plan(plan, path, schema_command(own.endpoint))
+    write_plan(plan, path, schema_command(own.endpoint, other.endpoint))
     return plan
 
 
@@ -100,7 +105,7 @@ def make_plan(name: str, source: Inventory, target: Inventory) -> Plan:
         _plan_table(own, other, draft)
     sequences = tuple(_sequences(source, target, draft))
     files = _files(source, target, draft)
-    draft.not_moved += _others(source)
+    draft.not_moved += _others(source, target.endpoint)
     return Plan(
         name=name,
         source=_end(source.endpoint),
@@ -114,13 +119,22 @@ def make_plan(name: str, source: Inventory, target: Inventory) -> Plan:
     )
 
 
-def schema_command(source: Endpoint) -> str | None:
-    """Return the command that writes the schema objects of a Postgres, which do not move."""
+def schema_command(source: Endpoint, target: Endpoint) -> str | None:
+    """Return the command that writes the schema objects of a Postgres, which do not move.
+
+    Returns:
+        None where the source is no Postgres that can be reached, or the target is SQLite, which
+        does not read it.
+    """
     url = source.database
-    if url is None or url.get_backend_name() != "postgresql":
+    if url is None or url.get_backend_name() != "postgresql" or _is_sqlite(target):
         return None
-    own = " ".join(f"-N {schema}" for schema in ("auth", "storage", "extensions", "realtime"))
-    return f"pg_dump --schema-only --no-owner {own} '{database_address(url)}'"
+    own = "|".join(sorted(OWN_SCHEMAS))
+    return f"pg_dump --schema-only --no-owner -N '{own}' '{database_address(url)}'"
+
+
+def _is_sqlite(endpoint: Endpoint) -> bool:
+    return endpoint.database is not None and endpoint.database.get_backend_name() == "sqlite"
 
 
 def _end(endpoint: Endpoint) -> EndPlan:
@@ -311,19 +325,22 @@ def _files(source: Inventory, target: Inventory, draft: _Draft) -> FilesPlan | N
     return None
 
 
-def _others(source: Inventory) -> Iterator[NotMoved]:
+def _others(source: Inventory, target: Endpoint) -> Iterator[NotMoved]:
     """Name views, functions, policies and the like of the application."""
     named = [(kind, name) for kind, name in source.catalog.others if kind != "extension"]
     for table in source.catalog.tables:
         if table.name == AUTH_USERS or not is_own(table.name):
             named += [("trigger", f"{name} on {table.name}") for name in table.triggers]
-    reason = "the target's own migrations create it"
-    is_dumped = schema_command(source.endpoint) is not None
+    is_dumped = schema_command(source.endpoint, target) is not None
     for kind, name in named:
-        if not _is_derived(kind, name):
-            beside = is_dumped and _schema_of(name) not in OWN_SCHEMAS
-            suffix = "; the pg_dump of the plan writes it" if beside else ""
-            yield NotMoved(what=f"{kind} {name}", reason=reason + suffix)
+        if _is_derived(kind, name):
+            continue
+        reason = "the target's own migrations create it"
+        if _is_sqlite(target) and kind in NONE_IN_SQLITE:
+            reason = "SQLite has no such objects"
+        elif is_dumped and _schema_of(name) not in OWN_SCHEMAS:
+            reason += "; the pg_dump of the plan writes it"
+        yield NotMoved(what=f"{kind} {name}", reason=reason)
 
 
 def _is_derived(kind: str, name: str) -> bool:
