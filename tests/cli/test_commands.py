@@ -255,6 +255,17 @@ def test_an_application_is_served(tmp_path: Path, database_url: str) -> None:
         assert httpx.get(f"{url}/hello", headers=headers).json() == "Ann"
 
 
+def test_a_server_in_development_names_once_what_a_changed_model_has(tmp_path: Path) -> None:
+    column = "User.__table__.append_column(Column('stars', Integer()))"
+    with serving(tmp_path, {}):
+        pass
+    imports = "from amphibase import User\nfrom sqlalchemy import Column, Integer\n"
+    (tmp_path / "main.py").write_text(f"{imports}{column}\n{APP}")
+    with serving(tmp_path, {}, "main:app"):
+        pass
+    assert (tmp_path / "server.log").read_text().count("fail: users.stars. `amphibase db") == 1
+
+
 @pytest.mark.parametrize("name", ["nothing:app", "main:nothing", "main", "main:app:x"])
 def test_an_application_that_is_not_there_is_a_line(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "main.py").write_text("x = 1\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Column, Integer, Table, Text, Uuid, create_engine, text
 from tests.schema.application import Application
 
 from amphibase.errors import ConfigurationError
@@ -71,6 +71,41 @@ async def test_in_development_a_new_table_is_created_at_the_next_start(
     notes = application.add_notes()
     await prepare(application.database, application.settings, application.models)
     assert await application.count(notes) == 0
+
+
+async def test_in_development_a_start_warns_of_the_columns_that_a_changed_model_has(
+    application: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = application.add_notes()
+    await prepare(application.database, application.settings, application.models)
+    async with application.database.write() as connection:
+        # The type of a column that no model has is not known to SQLAlchemy; nor are names in
+        # capitals others on SQLite.
+        await connection.execute(text("CREATE TABLE points (id integer PRIMARY KEY, at point)"))
+        await connection.execute(text("CREATE VIEW titles AS SELECT id AS ID FROM notes"))
+    Table("points", application.models, Column("id", Integer(), primary_key=True))
+    titles = Table("titles", application.models, Column("id", Uuid()))
+    await prepare(application.database, application.settings, application.models)
+    assert caplog.messages == []
+    notes.append_column(Column("Stars", Integer()))
+    titles.append_column(Column("author", Text()))
+    await prepare(application.database, application.settings, application.models)
+    (message,) = caplog.messages
+    assert "notes.Stars, titles.author. `amphibase db check`" in message
+    assert ("delete the file" in message) == (application.database.dialect == "sqlite")
+
+
+async def test_a_start_in_production_does_not_warn_of_columns(
+    application: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    await application.upgrade()
+    users = application.models.tables["users"]
+    users.append_column(Column("stars", Integer()))
+    production = application.settings.model_copy(update={"environment": "production"})
+    await prepare(application.database, production, application.models)
+    assert caplog.messages == []
+    await prepare(application.database, application.settings, application.models)
+    assert ["users.stars" in message for message in caplog.messages] == [True]
 
 
 async def test_a_server_on_a_database_that_is_current_does_not_hold_alembic(

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 
@@ -66,8 +67,14 @@ def _check_free(host: str, port: int) -> None:
 
 
 async def _start_once(db: Amphibase) -> None:
-    async with db.started():
-        pass
+    logs = logging.getLogger("amphibase")
+    level = logs.level
+    logs.setLevel(logging.ERROR)  # the start of the server says the rest
+    try:
+        async with db.started():
+            pass
+    finally:
+        logs.setLevel(level)
 
 
 def standalone() -> FastAPI:

@@ -8,6 +8,7 @@ from amphibase.database.engine import Database
 from amphibase.database.errors import translated_errors
 from amphibase.schema import change_log
 from amphibase.schema.migrations.locations import locate_chains
+from amphibase.schema.missing_columns import warn_of_missing_columns
 from amphibase.schema.missing_tables import missing_tables
 from amphibase.schema.row_level_security import require_decision
 from amphibase.settings.application import Settings
@@ -15,6 +16,9 @@ from amphibase.settings.application import Settings
 
 async def prepare(database: Database, settings: Settings, metadata: MetaData) -> None:
     """Bring the tables up to date in development; in production require that they are.
+
+    Tables that exist are not changed to become as their models are: development logs a warning of
+    the columns that they lack.
 
     Args:
         metadata: the application's models.
@@ -27,6 +31,8 @@ async def prepare(database: Database, settings: Settings, metadata: MetaData) ->
     """
     if not await _is_current(database, settings, metadata):
         await _migrate(database, settings, metadata)
+    if settings.environment == "development":
+        await warn_of_missing_columns(database, settings, metadata)
     await require_decision(database, settings)
 
 
