@@ -32,13 +32,13 @@ def missing_columns(connection: Connection, metadata: MetaData) -> list[str]:
     # SQLite compares names without regard to case; Postgres has them as SQLAlchemy writes them.
     fold = str.lower if connection.dialect.name == "sqlite" else str
     actual = {
-        fold(name): {fold(column["name"]) for column in columns}
+        name: {fold(column["name"]) for column in columns}
         for (_, name), columns in reflected.items()
     }
     return [
         f"{table.name}.{column.name}"
         for table in tables
-        if (names := actual.get(fold(table.name)))
+        if (names := actual.get(table.name))
         for column in table.columns
         if not column.system and fold(column.name) not in names
     ]
