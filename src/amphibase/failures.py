@@ -9,6 +9,8 @@ from amphibase.errors import AmphibaseError, Forbidden, Unavailable
 from amphibase.redaction import redact
 from amphibase.settings.application import Settings
 
+SIGN_IN_REJECTED = "The database rejected the sign-in; compare user, password and name in its URL"
+
 
 def failure_text(error: AmphibaseError, read_settings: Callable[[], Settings]) -> str:
     """Return what happened, to which database or service, and what that one said.
@@ -19,8 +21,11 @@ def failure_text(error: AmphibaseError, read_settings: Callable[[], Settings]) -
     is_rejected = isinstance(error, Forbidden | Unavailable)
     if not is_rejected and not isinstance(error.__cause__, Unavailable):
         return error.detail
-    reason = _reason(error)
-    text = error.detail
+    from amphibase.database.reasons import is_sign_in_rejected
+
+    cause = _cause(error)
+    reason = _reason(cause)
+    text = SIGN_IN_REJECTED if is_sign_in_rejected(cause) else error.detail
     if isinstance(error, Unavailable) or (is_rejected and reason):
         from amphibase.settings.locations import locations
 
@@ -28,12 +33,16 @@ def failure_text(error: AmphibaseError, read_settings: Callable[[], Settings]) -
     return f"{text}: {reason}" if reason and reason not in text else text
 
 
-def _reason(error: BaseException | None) -> str:
+def _cause(error: BaseException | None) -> BaseException | None:
+    while isinstance(error, AmphibaseError):
+        error = error.__cause__
+    return error
+
+
+def _reason(cause: BaseException | None) -> str:
     """Return what the database or service said, or the network on the way there."""
     from amphibase.database.reasons import reason_of
 
-    while isinstance(error, AmphibaseError):
-        error = error.__cause__
-    if error is None:
+    if cause is None:
         return ""
-    return reason_of(error) or redact(str(error).partition("\n")[0])
+    return reason_of(cause) or redact(str(cause).partition("\n")[0])

@@ -2,10 +2,10 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI, HTTPException
+from fastapi import Body, FastAPI, HTTPException
 from sqlalchemy import ForeignKey, select
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -210,6 +210,27 @@ async def test_a_line_break_in_a_path_forges_no_line_of_the_log(
         await client.get("/x%0AGET /admin 200")
     (record,) = [record for record in caplog.records if record.name == "amphibase.access"]
     assert record.getMessage() == "GET /x%0AGET%20/admin%20200 404"
+
+
+async def test_a_body_beyond_the_limit_of_fastapi_is_413_and_no_unexpected_error(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = FastAPI(max_body_size=10)
+
+    @app.post("/texts")
+    @app.post("/short", max_body_size=5)
+    async def add(text: Annotated[str, Body()]) -> int:
+        return len(text)
+
+    with caplog.at_level("INFO"):
+        async with open_client(Amphibase(settings).mount(app)) as client:
+            assert (await client.post("/texts", json="8 bytes.")).json() == 8
+            for path, text in (("/texts", "9 bytes.."), ("/short", "4 b.")):
+                assert (await client.post(path, json=text)).status_code == 413
+    ours = [record for record in caplog.records if record.name.startswith("amphibase")]
+    lines = [record.getMessage() for record in ours if record.name == "amphibase.access"]
+    assert lines == ["POST /texts 200", "POST /texts 413", "POST /short 413"]
+    assert [record for record in ours if record.levelname == "ERROR"] == []
 
 
 async def test_the_public_keys_are_public_and_a_secret_is_not(client: Client) -> None:

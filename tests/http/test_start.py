@@ -1,5 +1,6 @@
 """What an application's server logs of its start, whichever server it is."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import make_url
 from starlette.types import Message
 
 from amphibase import Amphibase, ConfigurationError, InvalidToken, Settings, Unavailable
@@ -43,6 +45,39 @@ async def test_a_database_that_is_not_there_is_reported_in_one_line(tmp_path: Pa
     assert f"(DATABASE_URL is {address}): connection failed: " in line
     assert "\n" not in line
     assert "hidden" not in line
+
+
+async def test_a_server_that_asks_for_no_password_has_rejected_none(tmp_path: Path) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"postgresql://ann:hidden@127.0.0.1:{port}/app?sslmode=disable"
+        settings = Settings(data_dir=tmp_path, database_url=url)
+        line = await failure_of(Amphibase(settings).mount(FastAPI()))
+    assert line.startswith("The database cannot be reached just now (DATABASE_URL is ")
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "name"),
+    [("postgres", "hidden", "postgres"), ("postgres", None, "missing"), ("ann", "hidden", "app")],
+)
+async def test_a_database_that_rejects_the_sign_in_is_not_called_unreachable(
+    tmp_path: Path, postgres_url: str, user: str, password: str | None, name: str
+) -> None:
+    own = make_url(postgres_url)
+    url = own.set(username=user, password=password or own.password, database=name)
+    settings = Settings(data_dir=tmp_path, database_url=url.render_as_string(False))
+    line = await failure_of(Amphibase(settings).mount(FastAPI()))
+    address = f"postgresql://{user}@127.0.0.1:{own.port}/{name}"
+    assert line.startswith(
+        "The database rejected the sign-in; compare user, password and name in its URL "
+        f"(DATABASE_URL is {address}): "
+    )
+    assert "hidden" not in line
+    assert "cannot be reached" not in line
 
 
 async def test_a_setting_that_is_wrong_is_reported_in_one_line(tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def test_the_database_of_a_project_has_its_password_from_the_environment(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("postgresql://app@db/app", "write sql:URL"),
+        ("postgresql://app@db/app", "write sql for the database of DATABASE_URL, or sql:URL"),
+        ("sqlite:///app.db", "supabase for the project of SUPABASE_URL, or supabase:URL"),
         ("sql:mysql://db/app", "use postgresql:// or sqlite:///"),
         ("supabase", "set SOURCE_SUPABASE_URL or SUPABASE_URL"),
         ("supabase:abcdefgh", "set SOURCE_SUPABASE_URL or SUPABASE_URL"),

@@ -230,7 +230,9 @@ def _ask_password() -> str:
     if not sys.stdin.isatty():
         if line := sys.stdin.readline().rstrip("\n"):
             return line
-        raise ConfigurationError("There is no password: pipe one, or set AMPHIBASE_PASSWORD")
+        raise ConfigurationError(
+            "There is no password: pipe one, set AMPHIBASE_PASSWORD, or use --password"
+        )
     password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     return password
 

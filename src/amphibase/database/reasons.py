@@ -23,3 +23,17 @@ def reason_of(error: BaseException | None) -> str:
     import sqlite3  # not at the top: the local Supabase does without
 
     return str(original) if isinstance(original, sqlite3.Error) else ""
+
+
+def is_sign_in_rejected(error: BaseException | None) -> bool:
+    """Return whether a database was reached, asked for a password, and let nobody in.
+
+    libpq gives no SQLSTATE of a connection that fails, but tells whether the server asked for a
+    password (`PQconnectionUsedPassword`). psycopg has `pgconn` in errors of connecting alone.
+
+    Args:
+        error: the driver's, or SQLAlchemy's around it.
+    """
+    original = getattr(error, "orig", error)
+    pgconn = original.pgconn if isinstance(original, psycopg.Error) else None
+    return pgconn is not None and pgconn.used_password

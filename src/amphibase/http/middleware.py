@@ -62,15 +62,20 @@ class RequestMiddleware:
         if scope["scheme"] == "https":
             added.append(HSTS)
         status = 0
+        outside: Exception | None = None
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, outside
             if message["type"] == "http.response.start":
                 status = message["status"]
                 present = dict(message["headers"])
                 more = [header for header in added if header[0] not in present]
                 message["headers"] = [*message["headers"], *more]
-            await send(message)
+            try:
+                await send(message)
+            except Exception as error:
+                outside = error
+                raise
 
         try:
             if has_body(headers):
@@ -79,7 +84,10 @@ class RequestMiddleware:
                 await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
             status = status or 499
-        except Exception:
+        except Exception as error:
+            # FastAPI's limit of bodies (`max_body_size`) is around this, and ends the request so.
+            if error is outside:
+                raise
             logger.exception("Unexpected error", extra={"request_id": request_id})
             if status:  # The response has begun, so the connection can only be closed.
                 raise

@@ -126,8 +126,9 @@ def parse_endpoint(
     if kind == "supabase":
         return _supabase(url, database, role, own, application)
     raise ConfigurationError(
-        f"{kind!r} is not an end of a move; write sql:URL with the URL of a database, or "
-        "supabase:URL with the URL of a project, as in supabase:https://abcdefgh.supabase.co"
+        f"{kind!r} is not an end of a move; write sql for the database of DATABASE_URL, or "
+        "sql:URL for another one; supabase for the project of SUPABASE_URL, or supabase:URL, as in "
+        "supabase:https://abcdefgh.supabase.co"
     )
 
 

@@ -145,6 +145,11 @@ def start(
 ) -> Server:
     """Start a server on the folder, or use the one that runs there; make the folder if need be.
 
+    A new folder takes the first server that is new enough: on PATH, of Debian's packages, or of the
+    wheel in the extra `postgres`; later starts take one of the same major version. The server ends
+    with this process, and the data stays: `with start(Path("data/postgres")) as server:` runs one
+    whose `server.url` is the `DATABASE_URL` of an application.
+
     It starts while the files of a new folder go to the disk: call `Server.wait_until_durable`
     before anybody relies on them.
 
