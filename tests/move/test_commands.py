@@ -136,7 +136,7 @@ def test_wrong_usage_ends_with_exit_code_2(seats: MoveFolder) -> None:
     missing = seats.command("run")
     assert (missing.returncode, "plan.toml: there is no such plan" in missing.stderr) == (2, True)
     wrong = seats.command("plan", "postgresql://db/app", "sql")
-    assert (wrong.returncode, "write sql:URL" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "is not an end of a move; write sql for" in wrong.stderr) == (2, True)
 
 
 def test_a_database_that_is_missing_or_none_is_one_line_and_is_not_created(
