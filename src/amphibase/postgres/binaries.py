@@ -96,34 +96,33 @@ def version_of(folder: Path) -> str:
     none."""
     if not ((folder / "initdb").is_file() and (folder / "postgres").is_file()):
         return ""
-    with suppress(OSError, subprocess.SubprocessError):
-        command = (folder / "postgres", "--version")
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
-        if version := re.search(r"\(PostgreSQL\) (\d\S*)", result.stdout):
-            return version[1]
-    return ""
+    version = re.search(r"\(PostgreSQL\) (\d\S*)", _printed(folder / "postgres", "--version"))
+    return version[1] if version else ""
 
 
 def _has_extensions(folder: Path, names: Collection[str]) -> bool:
     """Whether the server whose programs are in a folder comes with all of these extensions."""
     if not names:
         return True
-    controls = Path(_configured(folder, "--sharedir").strip(), "extension")
-    return all((controls / f"{name}.control").is_file() for name in names)
+    shared = _printed(folder / "pg_config", "--sharedir").strip()
+    controls = Path(shared, "extension")
+    return bool(shared) and all((controls / f"{name}.control").is_file() for name in names)
 
 
 def _has_icu(folder: Path, major: int) -> bool:
     """Whether the server whose programs are in a folder has ICU, which is the rule since 16."""
-    options = _configured(folder, "--configure")
+    options = _printed(folder / "pg_config", "--configure")
     return "--with-icu" in options or (
         major > 15 and bool(options) and "--without-icu" not in options
     )
 
 
-def _configured(folder: Path, option: str) -> str:
+def _printed(program: Path, option: str) -> str:
+    """Return what a program of Postgres says of itself; nothing where it cannot."""
     with suppress(OSError, subprocess.SubprocessError):
-        command = (folder / "pg_config", option)
-        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout  # noqa: S603
+        return subprocess.run(  # noqa: S603 - our own arguments
+            (program, option), capture_output=True, text=True, timeout=10
+        ).stdout
     return ""
 
 
