@@ -95,10 +95,11 @@ class CustomOAuth(OAuth):
         userinfo: str,
         check: RequestCheck,
     ) -> None:
-        super().__init__(settings, authorize=authorize, token=token, scopes=registration.scopes)
+        super().__init__(
+            settings, authorize=authorize, token=token, scopes=registration.scopes, check=check
+        )
         self._registration = registration
         self._userinfo = userinfo
-        self._client.check = check
         self._has_pkce = registration.has_pkce
         self._parameters = registration.parameters
 
@@ -106,7 +107,7 @@ class CustomOAuth(OAuth):
         return list(dict.fromkeys(scopes or self._registration.scopes))
 
     async def profile(self, access_token: str) -> ExternalIdentity:
-        claims = await get_json(self._userinfo, token=access_token, check=self._client.check)
+        claims = await get_json(self._userinfo, token=access_token, check=self._check)
         if not isinstance(claims, dict):
             raise ProviderError(f"{self._registration.name} sends another profile")
         return self._registration.identity(claims)

@@ -164,15 +164,20 @@ class OpenIdConnect:
 
     async def _client(self) -> _Client:
         metadata = await self.openid.metadata()
-        oauth = _oauth_client(
-            self.settings, metadata["authorization_endpoint"], metadata["token_endpoint"]
+        return _oauth_client(
+            self.settings,
+            metadata["authorization_endpoint"],
+            metadata["token_endpoint"],
+            self.openid.check,
         )
-        oauth.check = self.openid.check
-        return oauth
 
 
 class OAuth:
-    """A provider whose API says who signs in."""
+    """A provider whose API says who signs in.
+
+    Args:
+        check: of each request; None of a provider that the settings name.
+    """
 
     posts_back = False
 
@@ -183,9 +188,11 @@ class OAuth:
         authorize: str,
         token: str,
         scopes: Sequence[str],
+        check: RequestCheck | None = None,
     ) -> None:
         self.settings = settings
-        self._client = _oauth_client(settings, authorize, token)
+        self._check = check
+        self._client = _oauth_client(settings, authorize, token, check)
         self._scopes = scopes
         self._has_pkce = True
         self._parameters: Mapping[str, str] = {}
@@ -314,8 +321,12 @@ def build_provider(name: str, settings: ProviderSettings) -> Provider:
     return OpenIdConnect(name, settings, settings.url or "")
 
 
-def _oauth_client(settings: ProviderSettings, authorize: str, token: str) -> _Client:
-    return _Client(settings.client_ids[0], settings.secret, authorize, token)
+def _oauth_client(
+    settings: ProviderSettings, authorize: str, token: str, check: RequestCheck | None
+) -> _Client:
+    oauth = _Client(settings.client_ids[0], settings.secret, authorize, token)
+    oauth.check = check
+    return oauth
 
 
 async def _token(
