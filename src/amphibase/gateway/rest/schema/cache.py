@@ -104,7 +104,7 @@ class SchemaCache(Generic[Loaded]):
 
         Raises:
             Unavailable: the database cannot be reached, or the catalog cannot be read.
-        ConfigurationError: a pooler on the way keeps no sessions.
+            ConfigurationError: a pooler on the way keeps no sessions.
         """
         try:
             connection = await self._connect()

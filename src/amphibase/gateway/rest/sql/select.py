@@ -204,10 +204,11 @@ class SelectCompiler:
         if not self._makes_json:
             return keys
         expanded = keys if _are_grouped(keys) else list(self._keys(node, expanded=True))
-        names = {key: key.name.encode() for key in expanded if key.name is not None}
+        names = [key.name.encode() for key in expanded if key.name is not None]
         if len(names) < len(expanded):  # columns that are not known
             return keys
-        return sorted(expanded, key=lambda key: (len(names[key]), names[key]))
+        by_name = zip(names, expanded, strict=True)
+        return [key for _, key in sorted(by_name, key=lambda each: (len(each[0]), each[0]))]
 
     def _written(self, keys: list[_OutputKey]) -> list[str]:
         """The keys as the columns of a SELECT."""
