@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from amphibase.gateway.auth.email_names import EMAILS, NOTIFICATIONS
 from amphibase.settings.published_secrets import CLI_JWT_SECRET
 
 NAMES: Mapping[str, str] = MappingProxyType(
@@ -83,17 +84,12 @@ NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_TEMPLATES = r"(invite|confirmation|recovery|magic_link|email_change|reauthentication)"
-
-_NOTIFICATIONS = (
-    "(password_changed|email_changed|phone_changed|identity_linked|identity_unlinked"
-    "|mfa_factor_enrolled|mfa_factor_unenrolled)"
-)
+_EMAILS, _NOTIFICATIONS = (f"({'|'.join(names)})" for names in (EMAILS, NOTIFICATIONS))
 
 PATTERNS = (
-    (re.compile(rf"auth\.email\.template\.{_TEMPLATES}\.subject"), r"gotrue_mailer_subjects_\1"),
+    (re.compile(rf"auth\.email\.template\.{_EMAILS}\.subject"), r"gotrue_mailer_subjects_\1"),
     (
-        re.compile(rf"auth\.email\.template\.{_TEMPLATES}\.content_path"),
+        re.compile(rf"auth\.email\.template\.{_EMAILS}\.content_path"),
         r"gateway_mailer_template_\1",
     ),
     (

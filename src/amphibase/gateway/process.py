@@ -147,7 +147,12 @@ def _warn_of_other_ports(
             key = next(key for key, variable in NAMES.items() if variable == default.setting)
             logger.warning(
                 "Port %d is taken, and %s listens on %d; %s or %s in %s names another",
-                *(default.port, service, port, default.option, key, CONFIG),
+                default.port,
+                service,
+                port,
+                default.option,
+                key,
+                CONFIG,
             )
 
 

@@ -7,16 +7,14 @@ without names of before that these still take.
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from amphibase.gateway.auth.email_names import NOTIFICATIONS
+
 _PROVIDERS = (
     "APPLE AZURE BITBUCKET DISCORD FACEBOOK FIGMA FLY GITHUB GITLAB GOOGLE KAKAO KEYCLOAK LINKEDIN "
     "LINKEDIN_OIDC NOTION SLACK SLACK_OIDC SNAPCHAT SPOTIFY TWITCH TWITTER VERCEL_MARKETPLACE "
     "WORKOS X ZOOM"
 )
 _OF_A_PROVIDER = "API_URL CLIENT_ID EMAIL_OPTIONAL ENABLED REDIRECT_URI SECRET SKIP_NONCE_CHECK URL"
-_NOTIFICATIONS = (
-    "EMAIL_CHANGED IDENTITY_LINKED IDENTITY_UNLINKED MFA_FACTOR_ENROLLED MFA_FACTOR_UNENROLLED "
-    "PASSWORD_CHANGED PHONE_CHANGED"
-)
 
 _NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -90,8 +88,8 @@ def _all_names() -> Iterator[str]:
         yield from (f"{table}_{name}" for name in names.split())
     for provider in _PROVIDERS.split():
         yield from (f"GOTRUE_EXTERNAL_{provider}_{name}" for name in _OF_A_PROVIDER.split())
-    for notification in _NOTIFICATIONS.split():
-        yield f"GOTRUE_MAILER_URLPATHS_{notification}_NOTIFICATION"
+    for notification in NOTIFICATIONS:
+        yield f"GOTRUE_MAILER_URLPATHS_{notification.upper()}_NOTIFICATION"
 
 
 UPSTREAM_SETTINGS = frozenset(_all_names())

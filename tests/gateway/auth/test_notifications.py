@@ -9,7 +9,7 @@ from tests.gateway.auth.api import PASSWORD, Api
 from tests.gateway.auth.conftest import ServeAuth
 from tests.gateway.auth.hooks import Receiver, calling
 
-from amphibase.gateway.auth.mail_settings import NOTIFICATIONS
+from amphibase.gateway.auth.email_names import NOTIFICATIONS
 
 ON = {f"mailer_notifications_{name}_enabled": True for name in NOTIFICATIONS}
 ANN, NEW = "ann@example.com", "new@example.com"

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from amphibase.gateway.auth.email_names import EMAILS, NOTIFICATIONS
 from amphibase.gateway.auth.go_template import GoTemplate
 from amphibase.settings.loading import LoadedSettings
 
@@ -24,26 +25,7 @@ def _check_url(value: str | None) -> str | None:
 TemplateText = Annotated[str | None, AfterValidator(_check_template)]
 TemplateUrl = Annotated[str | None, AfterValidator(_check_url)]
 
-NOTIFICATIONS = (
-    "password_changed",
-    "email_changed",
-    "phone_changed",
-    "identity_linked",
-    "identity_unlinked",
-    "mfa_factor_enrolled",
-    "mfa_factor_unenrolled",
-)
-"""What users are told of where a project wants it, as the settings name it."""
-
-TEMPLATE_NAMES = (
-    "invite",
-    "confirmation",
-    "recovery",
-    "magic_link",
-    "email_change",
-    "reauthentication",
-    *(f"{name}_notification" for name in NOTIFICATIONS),
-)
+TEMPLATE_NAMES = (*EMAILS, *(f"{name}_notification" for name in NOTIFICATIONS))
 
 
 def _enabled() -> Any:

@@ -15,10 +15,10 @@ from amphibase.accounts.one_time_tokens import EmailToken
 from amphibase.backend import NO_CLAIMS, Claims
 from amphibase.background import Background
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.email_names import NOTIFICATIONS
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.go_expression import TemplateError
 from amphibase.gateway.auth.go_template import Escape, GoTemplate
-from amphibase.gateway.auth.mail_settings import NOTIFICATIONS
 from amphibase.gateway.auth.remote_templates import RemoteTemplates
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.redaction import redacted_logger
