@@ -71,3 +71,18 @@ def npm_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--no-package-lock", "--no-audit", "--no-fund", "--silent"]
     assert npm(["install", *options], cwd=folder) == 0
     return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of a project's file, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "supabase").mkdir()
+    return tmp_path / "supabase/config.toml"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder `supabase` of a project, with one for its migrations."""
+    (tmp_path / "supabase/migrations").mkdir(parents=True)
+    return tmp_path / "supabase"

@@ -8,12 +8,11 @@ from typing import Any
 import psycopg
 import pytest
 from tests.gateway.conftest import ProjectDatabase
+from tests.gateway.statements import ask
 
 from amphibase.errors import ConfigurationError
-from amphibase.gateway.config_toml import ProjectConfig
-from amphibase.gateway.migrations import apply, server_needs
+from amphibase.gateway.migrations import apply
 from amphibase.gateway.sql_script import split
-from amphibase.postgres import ServerNeeds
 
 
 @pytest.mark.parametrize(
@@ -56,17 +55,6 @@ def test_a_statement_knows_its_line() -> None:
     assert [statement.line for statement in split(script)] == [2, 5, 7]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "supabase/migrations").mkdir(parents=True)
-    return tmp_path / "supabase"
-
-
-def read(url: str, statement: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(url) as connection:
-        return connection.execute(statement.encode()).fetchall()
-
-
 async def test_they_are_applied_by_file_name_and_noted_with_their_statements(
     project: ProjectDatabase, folder: Path
 ) -> None:
@@ -76,12 +64,12 @@ async def test_they_are_applied_by_file_name_and_noted_with_their_statements(
     (folder / "seed.sql").write_text("insert into t values (1);")
     assert await apply(project.owner, folder) == ["20260101_first.sql", "9_later.sql", "seed.sql"]
     noted = "SELECT version, name, statements FROM supabase_migrations.schema_migrations ORDER BY 1"
-    assert read(project.owner, noted) == [
+    assert ask(project.owner, noted) == [
         ("20260101", "first", ["create table t (i int)"]),
         ("9", "later", ["alter table t add kind text default 'a'"]),
     ]
     assert await apply(project.owner, folder) == []
-    assert read(project.owner, "SELECT * FROM t") == [(1, "a")]
+    assert ask(project.owner, "SELECT * FROM t") == [(1, "a")]
 
 
 async def test_roles_come_first_and_may_be_there_since_they_are_the_servers(
@@ -113,7 +101,7 @@ async def test_seeds_are_those_that_the_patterns_name_in_their_order(
         (folder / name).write_text("this is not sown")
     done = await apply(project.owner, folder)
     assert done == ["1_a.sql", "last/a.sql", "last/b.sql", "first/c.sql", "first/x/d.sql"]
-    assert read(project.owner, "SELECT name FROM t ORDER BY i") == [(name,) for name in done[1:]]
+    assert ask(project.owner, "SELECT name FROM t ORDER BY i") == [(name,) for name in done[1:]]
     assert "no file has a name like none.sql" in caplog.text
     (folder / "config.toml").write_text("[db.seed]\nenabled = false")
     assert await apply(project.owner, folder) == []
@@ -136,7 +124,7 @@ async def test_what_cannot_run_in_a_transaction_runs_alone(
         f"create table t (i int);\n-- alone\n{statement};\ninsert into t values (1);"
     )
     assert await apply(project.owner, folder) == ["1_a.sql"]
-    assert read(project.owner, "SELECT * FROM t") == [(1,)]
+    assert ask(project.owner, "SELECT * FROM t") == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +233,7 @@ async def test_of_several_who_apply_them_at_the_same_moment_one_does(
     (folder / "seed.sql").write_text("insert into t values (1);")
     done = await asyncio.gather(*(apply(project.owner, folder) for _ in range(4)))
     assert sorted(done) == [[], [], [], ["1_first.sql", "seed.sql"]]
-    assert read(project.owner, "SELECT * FROM t") == [(1,)]
+    assert ask(project.owner, "SELECT * FROM t") == [(1,)]
 
 
 async def test_nothing_of_a_file_that_fails_stays_and_it_runs_once_it_is_mended(
@@ -263,20 +251,20 @@ async def test_a_dump_of_another_project_leaves_the_versions_of_the_tables(
     project: ProjectDatabase, folder: Path
 ) -> None:
     versions = "SELECT * FROM auth.amphibase_version, storage.amphibase_version"
-    before = read(project.owner, versions)
+    before = ask(project.owner, versions)
     (folder / "seed.sql").write_text(
         f"""INSERT INTO "auth"."amphibase_version" ("version_num") VALUES ('{before[0][0]}');
         INSERT INTO "storage"."amphibase_version" ("version_num") VALUES ('0000');"""
     )
     assert await apply(project.owner, folder) == ["seed.sql"]
-    assert read(project.owner, versions) == before
+    assert ask(project.owner, versions) == before
 
 
 async def test_a_seed_may_be_compressed(project: ProjectDatabase, folder: Path) -> None:
     (folder / "config.toml").write_text('[db.seed]\nsql_paths = ["*.sql.gz"]')
     (folder / "a.sql.gz").write_bytes(gzip.compress(b"create table t (i int);"))
     assert await apply(project.owner, folder) == ["a.sql.gz"]
-    assert read(project.owner, "SELECT * FROM t") == []
+    assert ask(project.owner, "SELECT * FROM t") == []
     for content in (b"select 1;", gzip.compress(b"select 1;")[:-9]):
         (folder / "b.sql.gz").write_bytes(content)
         with pytest.raises(ConfigurationError, match=r"b\.sql\.gz is not compressed by gzip, or"):
@@ -310,73 +298,7 @@ async def test_a_file_may_begin_and_commit_by_itself(
         "begin;\ncreate table t (i int);\ncommit;\ninsert into t values (1);"
     )
     assert await apply(project.owner, folder) == ["1_a.sql"]
-    assert read(project.owner, "SELECT * FROM t") == [(1,)]
-
-
-async def test_what_supabase_has_and_this_server_has_not_is_skipped_with_a_warning(
-    project: ProjectDatabase, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (folder / "migrations/1_a.sql").write_text(
-        'create extension if not exists "uuid-ossp" with schema extensions;\n'
-        "create extension pg_graphql;\ncomment on extension pg_graphql is 'graphs';\n"
-    )
-    assert await apply(project.owner, folder) == ["1_a.sql"]
-    items = [record.getMessage() for record in caplog.records]
-    assert len(items) == 1
-    assert items[0].endswith("1_a.sql:2: the extension pg_graphql is skipped: this server lacks it")
-
-
-async def test_an_extension_of_another_version_is_made_in_that_of_the_server(
-    project: ProjectDatabase, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (folder / "migrations/1_a.sql").write_text(
-        'create extension if not exists "citext" with schema "public" version \'0.0.1\';\n'
-        "create extension hstore with version '1.8' schema public;\n"
-        "comment on extension hstore is 'pairs, version 1';"
-    )
-    assert await apply(project.owner, folder) == ["1_a.sql"]
-    (message,) = [record.getMessage() for record in caplog.records]
-    assert message.endswith(
-        "1_a.sql:1: the extension citext is made in the version that this server has"
-    )
-    noted = "SELECT statements[1] FROM supabase_migrations.schema_migrations"
-    assert "0.0.1" in str(read(project.owner, noted))
-
-
-async def test_any_other_extension_that_is_missing_is_reported_with_the_package_that_has_it(
-    project: ProjectDatabase, folder: Path
-) -> None:
-    (folder / "migrations/1_a.sql").write_text("\ncreate extension if not exists timescaledb;")
-    with pytest.raises(
-        ConfigurationError,
-        match=r"1_a.sql:2: Postgres \d+ here lacks the extension timescaledb.*Debian and Ubuntu: "
-        r"postgresql-\d+-timescaledb",
-    ):
-        await apply(project.owner, folder)
-
-
-async def test_a_statement_that_fails_names_the_extensions_that_were_skipped_for_it(
-    project: ProjectDatabase, folder: Path
-) -> None:
-    (folder / "migrations/1_a.sql").write_text(
-        "create extension pg_jsonschema; create extension pg_net; create table t (j json);"
-    )
-    failing = folder / "migrations/2_b.sql"
-    failing.write_text("alter table t add check (json_matches_schema('{}', j));")
-    with pytest.raises(
-        ConfigurationError, match=r"2_b.sql:1: function json_matches_schema.*does"
-    ) as e:
-        await apply(project.owner, folder)
-    assert "Skipped, since this server lacks them: pg_jsonschema; " in str(e.value)
-    failing.write_text("select 1 / 0;")
-    with pytest.raises(ConfigurationError, match=r"2_b\.sql:1: division by zero$"):
-        await apply(project.owner, folder)
-    failing.write_text(
-        "\ndo $$ begin if not exists (select from pg_extension where extname = 'pg_net') then"
-        " raise 'no pg_net'; end if; end $$;"
-    )
-    with pytest.raises(ConfigurationError, match=r"no pg_net. Skipped.* them: pg_net; "):
-        await apply(project.owner, folder)
+    assert ask(project.owner, "SELECT * FROM t") == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -416,42 +338,6 @@ async def test_the_first_migration_of_an_early_version_of_the_cli_is_skipped(
     (folder / "migrations/20211201000000_init.sql").unlink()
     (folder / "migrations/20211209000000_init.sql").write_text("create table u (i int);")
     assert await apply(project.owner, folder) == ["20211209000000_init.sql"]
-
-
-async def test_a_server_that_is_older_than_the_project_is_named(
-    project: ProjectDatabase, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (folder / "migrations/1_a.sql").write_text("select 1;")
-    (folder / "config.toml").write_text("[db]\nmajor_version = 14")
-    await apply(project.owner, folder)
-    assert not caplog.records
-    (folder / "config.toml").write_text("[db]\nmajor_version = 1000")
-    await apply(project.owner, folder)
-    assert "db.major_version is 1000, and this server is Postgres" in caplog.text
-
-
-async def test_a_job_that_is_not_there_cannot_be_unscheduled(project: ProjectDatabase) -> None:
-    with psycopg.connect(project.owner, autocommit=True) as connection:
-        connection.execute("SELECT cron.schedule('nightly', '0 3 * * *', 'select 1')")
-        connection.execute("SELECT cron.unschedule('nightly')")
-        for job in ("'nightly'", "0::bigint"):
-            with pytest.raises(psycopg.Error, match="could not find valid entry for job"):
-                connection.execute(f"SELECT cron.unschedule({job})".encode())
-
-
-def test_what_migrations_need_of_the_server_is_found_in_blocks_too(folder: Path) -> None:
-    (folder / "migrations/1_a.sql").write_text(
-        'create extension citext; create extension pg_net; create extension "ann@recipes";\n'
-        "do $$ begin create extension if not exists vector with schema extensions;\n"
-        "execute 'create extension hstore;'; end $$; drop extension postgis;"
-    )
-    brought = frozenset({"citext", "vector", "hstore"})
-    assert server_needs(folder, ProjectConfig()) == ServerNeeds(brought)
-    (folder / "migrations/2_b.sql").write_text(
-        "create collation c (locale = 'und', provider = icu);"
-    )
-    needs = server_needs(folder, ProjectConfig(postgres_major=17))
-    assert needs == ServerNeeds(brought, icu=True, major=17)
 
 
 async def test_two_migrations_of_one_version_are_rejected(

@@ -1,46 +1,13 @@
 """Letters: links that are followed, codes that are typed, and who gets one."""
 
 import asyncio
-import base64
-import hashlib
 from collections import Counter
-from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import psycopg
 import pytest
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
-
-SITE = "http://127.0.0.1:3000"
-VERIFIER = "a-verifier-of-at-least-forty-three-characters-1234"
-PKCE = {
-    "code_challenge": base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
-    .rstrip(b"=")
-    .decode(),
-    "code_challenge_method": "s256",
-}
-
-
-async def follow(api: Api, link: str) -> httpx.Response:
-    response = await api.client.get(link)
-    assert response.status_code == 303, response.text
-    return response
-
-
-def sent_to(response: httpx.Response) -> tuple[str, dict[str, str], dict[str, str]]:
-    """The place, the query and the fragment that the reader was sent to."""
-    parts = urlsplit(response.headers["location"])
-    query, fragment = (
-        {name: values[0] for name, values in parse_qs(part, keep_blank_values=True).items()}
-        for part in (parts.query, parts.fragment)
-    )
-    place = response.headers["location"].partition("#")[0].partition("?")[0]
-    return place, query, fragment
-
-
-async def verify(api: Api, kind: str, code: str, email: str = "ann@example.com") -> httpx.Response:
-    return await api.post("/verify", {"type": kind, "token": code, "email": email})
+from tests.gateway.auth.links import PKCE, SITE, follow, sent_to, verify
 
 
 async def test_the_link_of_a_sign_up_confirms_the_address_and_signs_in(confirming: Api) -> None:
@@ -56,23 +23,6 @@ async def test_the_link_of_a_sign_up_confirms_the_address_and_signs_in(confirmin
     assert user["identities"][0]["identity_data"]["email_verified"] is True
     assert (await confirming.refresh(session["refresh_token"])).status_code == 200
     assert (await confirming.sign_in()).status_code == 200
-
-
-@pytest.mark.parametrize("body", [{}, PKCE])
-async def test_a_link_is_good_once_and_its_error_is_in_the_query_only_with_pkce(
-    confirming: Api, body: dict[str, str]
-) -> None:
-    await confirming.sign_up(**body)
-    link = confirming.message().link
-    await follow(confirming, link)
-    _, query, fragment = sent_to(await follow(confirming, link))
-    error = {
-        "error": "access_denied",
-        "error_code": "otp_expired",
-        "error_description": "Email link is invalid or has expired",
-    }
-    assert query == (error if body else {})
-    assert fragment == {**error, "sb": ""}
 
 
 async def test_the_fragment_of_a_session_is_marked_as_one_of_auth(confirming: Api) -> None:
@@ -395,64 +345,6 @@ async def test_people_are_sent_only_where_it_is_allowed(
     assert place == expected
     assert "access_token" in fragment
     assert query == ({"tab": "1"} if "tab" in asked else {})
-
-
-async def test_with_pkce_a_link_gives_a_code_that_only_who_asked_can_exchange(api: Api) -> None:
-    await api.create()
-    await api.post("/otp", {"email": "ann@example.com", **PKCE})
-    message = api.message()
-    assert message.token.startswith("pkce_")
-    _, query, fragment = sent_to(await follow(api, message.link))
-    assert set(query) == {"code"}
-    assert fragment == {}
-    exchange = "/token?grant_type=pkce"
-    wrong = {"auth_code": query["code"], "code_verifier": VERIFIER[::-1]}
-    assert rejection(await api.post(exchange, wrong)) == (400, "bad_code_verifier")
-    right = {"auth_code": query["code"], "code_verifier": VERIFIER}
-    session = (await api.post(exchange, right)).json()
-    assert session["user"]["email"] == "ann@example.com"
-    assert rejection(await api.post(exchange, right)) == (404, "flow_state_not_found")
-
-
-async def test_with_pkce_the_first_of_two_emails_says_so_in_query_and_fragment(
-    confirming: Api,
-) -> None:
-    api = confirming
-    await api.create()
-    token = (await api.sign_in()).json()["access_token"]
-    await api.put("/user", {"email": "new@example.com", **PKCE}, token=token)
-    _, query, fragment = sent_to(await follow(api, api.message().link))
-    assert fragment == {**query, "sb": ""}
-    assert query["message"].startswith("Confirmation link accepted")
-    _, query, fragment = sent_to(await follow(api, api.message("new@example.com").link))
-    assert (set(query), fragment) == ({"code"}, {})
-
-
-async def test_a_code_of_a_flow_is_good_for_a_few_minutes(confirming: Api) -> None:
-    await confirming.sign_up(**PKCE)
-    code = sent_to(await follow(confirming, confirming.message().link))[1]["code"]
-    confirming.rows("UPDATE auth.flow_state SET auth_code_issued_at = now() - interval '6 minutes'")
-    body = {"auth_code": code, "code_verifier": VERIFIER}
-    response = await confirming.post("/token?grant_type=pkce", body)
-    assert rejection(response) == (422, "flow_state_expired")
-    nothing = await confirming.post("/token?grant_type=pkce", {"auth_code": code})
-    assert rejection(nothing) == (400, "validation_failed")
-
-
-async def test_the_code_of_a_flow_is_void_when_its_user_is_deleted_softly(api: Api) -> None:
-    user = await api.create()
-    await api.post("/otp", {"email": "ann@example.com", **PKCE})
-    code = sent_to(await follow(api, api.message().link))[1]["code"]
-    body = {"should_soft_delete": True}
-    await api.delete(f"/admin/users/{user['id']}", body, token=SERVICE)
-    exchange = {"auth_code": code, "code_verifier": VERIFIER}
-    response = await api.post("/token?grant_type=pkce", exchange)
-    assert rejection(response) == (404, "flow_state_not_found")
-
-
-async def test_the_code_of_a_pkce_email_can_be_typed_too(confirming: Api) -> None:
-    await confirming.sign_up(**PKCE)
-    assert (await verify(confirming, "signup", confirming.message().code)).status_code == 200
 
 
 @pytest.mark.parametrize(

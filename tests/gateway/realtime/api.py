@@ -10,7 +10,10 @@ from uuid import UUID
 
 import httpx
 import psycopg
+import pytest
 from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import InvalidStatus
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.keys import api_key
@@ -118,3 +121,12 @@ class Api:
     ) -> httpx.Response:
         headers = {"authorization": f"Bearer {token}", **options.pop("headers", {})}
         return await self.client.post(path, json=body, headers=headers, **options)
+
+
+async def rejection(api: Api, token: str | None) -> tuple[int, Any]:
+    """The response to a handshake."""
+    with pytest.raises(InvalidStatus) as caught:
+        async with connect_websocket(api.address(token)):
+            pass
+    response = caught.value.response
+    return response.status_code, json.loads(response.body or b"null")

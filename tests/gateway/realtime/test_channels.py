@@ -4,18 +4,16 @@ import asyncio
 import json
 import logging
 import os
-import re
 import socket
-import time
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.gateway.realtime.api import ANON, BOB, SECONDS, Api, binary_broadcast
+from tests.gateway.realtime.api import ANON, SECONDS, Api, binary_broadcast, rejection
 from tests.gateway.realtime.conftest import Connect, ServeRealtime
 from tests.websockets import shake_hands
 from websockets.asyncio.client import connect as connect_websocket
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
 from amphibase import server
 
@@ -24,15 +22,6 @@ ROOM = "realtime:room"
 
 def message(text: str, event: str = "said") -> dict[str, Any]:
     return {"type": "broadcast", "event": event, "payload": {"text": text}}
-
-
-async def rejection(api: Api, token: str | None) -> tuple[int, Any]:
-    """The response to a handshake."""
-    with pytest.raises(InvalidStatus) as caught:
-        async with connect_websocket(api.address(token)):
-            pass
-    response = caught.value.response
-    return response.status_code, json.loads(response.body or b"null")
 
 
 async def test_a_broadcast_reaches_the_others_and_its_sender_if_it_asks_for_it(
@@ -156,19 +145,6 @@ async def test_a_key_of_presence_may_be_a_number(
     assert [*(await wire.receive())[4]["joins"]] == [name]
 
 
-async def test_the_token_of_a_join_may_have_its_older_name(api: Api, connect: Connect) -> None:
-    wire = await connect(api)
-    config: dict[str, Any] = {"config": {}}
-    for tokens, reason in (
-        ({"user_token": api.token()}, None),
-        ({"access_token": "sb_publishable_x", "user_token": "a.b.c"}, None),
-        ({"access_token": api.token(), "user_token": "a.b.c"}, "MalformedJWT"),
-        ({"access_token": ""}, "MalformedJWT"),
-    ):
-        reply = await wire.reply(f"realtime:{reason}{len(tokens)}", "phx_join", config | tokens)
-        assert reply["response"].get("reason", "").partition(":")[0] == (reason or "")
-
-
 async def test_presence_is_a_state_and_then_joins_and_leaves(api: Api, connect: Connect) -> None:
     ann, bob = await connect(api), await connect(api)
     for wire, key in ((ann, "ann"), (bob, "bob")):
@@ -193,60 +169,6 @@ async def test_presence_is_a_state_and_then_joins_and_leaves(api: Api, connect: 
     await ann.connection.close()
     diffs = [(await bob.receive())[4] for _ in range(2)]
     assert diffs[1] == {"joins": {}, "leaves": {"ann": {"metas": [changed]}}}
-
-
-@pytest.mark.parametrize("closes", [False, True])
-async def test_a_channel_ends_with_its_token_and_lets_the_client_join_again(
-    serve: ServeRealtime, connect: Connect, *, closes: bool
-) -> None:
-    api = await serve(closes_at_expiry=closes)
-    wire = await connect(api)
-    await wire.join(ROOM, api.token(exp=time.time() + 3))
-    expired = [await wire.receive(), await wire.receive()]
-    assert expired[0][3:] == [
-        "system",
-        {
-            "extension": "system",
-            "status": "error",
-            "message": "Token has expired 0 seconds ago",
-            "channel": "room",
-        },
-    ]
-    assert expired[1][3] == ("phx_close" if closes else "phx_error")
-
-
-async def test_a_new_token_counts_from_then_on(api: Api, connect: Connect) -> None:
-    wire = await connect(api)
-    await wire.join(ROOM, api.token(exp=time.time() + 4))
-    ignored: list[Any] = [None, "sb_publishable_abc", 5]
-    for token in (*ignored, api.token(BOB)):
-        await wire.push(ROOM, "access_token", {"access_token": token})
-    await asyncio.sleep(4.1)
-    assert await wire.is_silent()
-    await wire.push(ROOM, "access_token", {"access_token": "a.b.c"})
-    assert (await wire.receive())[4]["message"] == "The token provided is not a valid JWT"
-    assert (await wire.receive())[3] == "phx_close"
-
-
-async def test_a_token_that_is_not_valid_opens_no_socket_and_no_channel(
-    api: Api, connect: Connect
-) -> None:
-    foreign = ANON[:-4] + "AAAA"
-    past = api.token(exp=time.time() - 7000)
-    expected = [
-        (None, "API key is missing", None),
-        ("nonsense", "The token provided is not a valid JWT", "MalformedJWT"),
-        (foreign, "Failed to validate JWT signature", "JwtSignatureError"),
-        (api.token(role=None), "Fields `role` and `exp` are required in JWT", "InvalidJWTToken"),
-        (past, "Token has expired", "InvalidJWTToken"),
-    ]
-    wire = await connect(api)
-    for token, error, code in expected:
-        assert await rejection(api, token) == (401, {"error": error})
-        if code:
-            reason = await wire.join(ROOM, token)
-            assert reason.startswith(f"{code}: {error}")
-    assert re.fullmatch("InvalidJWTToken: Token has expired 70[0-5][0-9] seconds ago", reason)
 
 
 async def test_limits_are_those_of_the_settings(serve: ServeRealtime, connect: Connect) -> None:

@@ -269,3 +269,6 @@ async def open_data_api(url: str, **settings: Any) -> AsyncIterator[DataApi]:
         await service.start()
         yield DataApi(url, client, tokens)
     await service.close()
+
+
+USER = {"sub": "00000000-0000-0000-0000-000000000001", "role": "authenticated"}
